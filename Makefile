@@ -1,0 +1,49 @@
+# Two commands do everything: `make run` (a working federation) and `make test`.
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check format bench setup test-real clean lock
+
+run: $(VENV)/.runtime            ## a federation with simulated sites, ready to call
+	$(BIN)/ilaas demo $(ARGS)
+
+test: setup                      ## every test that runs without a long build
+	$(BIN)/python -m pytest -m "not real" $(ARGS)
+
+test-real: setup                 ## against a real llama.cpp server (built once, then cached)
+	scripts/real-server.sh
+	$(BIN)/python -m pytest -m real $(ARGS)
+
+check: setup                     ## format, lint, types, layers
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+
+bench: setup                     ## CPU per request and per chunk, side by side with nginx
+	scripts/need.sh nginx nginx-light
+	$(BIN)/python -m tests.bench $(ARGS)
+
+setup: $(VENV)/.runtime $(VENV)/.dev   ## only make .venv
+
+$(VENV)/bin/python:
+	scripts/make-venv.sh $(VENV)
+
+$(VENV)/.runtime: $(VENV)/bin/python requirements.lock pyproject.toml
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+lock: $(VENV)/bin/python         ## renew both lock files from pyproject.toml
+	scripts/lock.sh $(BIN)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Implementations of ports other than HTTP: the store, the outbox, the broker, readers of server statistics."""

@@ -1,0 +1,1 @@
+"""The Store on SQLAlchemy: SQLite when embedded, PostgreSQL when distributed."""

@@ -1,0 +1,1 @@
+"""Configuration, wiring and observation: the only room that names implementations."""

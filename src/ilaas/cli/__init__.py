@@ -1,0 +1,1 @@
+"""The `ilaas` command: thin; every verb calls a service or an app function."""

@@ -1,0 +1,53 @@
+"""The usage record: what is kept of a request. Never content, never a key; whole numbers only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ilaas.core.values import Outcome, RequestClass, RoutingMode
+
+
+@dataclass(slots=True)
+class Usage:
+    """Token counts of one answer, as the server gave them or as estimated."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class UsageRecord:
+    """One request, once. Not frozen, for speed: it is filled once at the end of a request and never changed.
+
+    Times: `finished_at_ms` is epoch milliseconds, the others durations in milliseconds. Idempotent by `id`.
+    """
+
+    id: str
+    finished_at_ms: int
+    organisation: str
+    project: str
+    key_id: str
+    endpoint: str
+    model: str
+    server: str
+    site: str
+    owner: str
+    request_class: RequestClass
+    routing_mode: RoutingMode
+    priority: int
+    outcome: Outcome
+    status: int
+    streamed: bool
+    attempts: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    audio_ms: int
+    estimated: bool
+    queue_ms: int
+    ttft_ms: int
+    duration_ms: int

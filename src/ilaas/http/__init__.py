@@ -1,0 +1,1 @@
+"""The way in: the inference protocol on uvicorn's parser, and FastAPI for all that is not inference."""

@@ -1,0 +1,86 @@
+"""Where organisations, keys, servers added at run time and usage records live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ilaas.core.catalogue import ServerSpec
+from ilaas.core.tenancy import Directory, Key, Organisation
+from ilaas.core.usage import UsageRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredServer:
+    """A server added at run time, for a model of the catalogue."""
+
+    model: str
+    spec: ServerSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditLine:
+    """One change, append-only: who did what to what, and what it was before and is after (JSON, no secrets)."""
+
+    at_s: float
+    actor: str
+    action: str
+    subject: str
+    before: str | None = None
+    after: str | None = None
+
+
+class Store(Protocol):
+    """The durable state. Every method raises `StoreUnavailable` when the database does not answer.
+
+    Every change bumps `revision`, which gateways poll: that is how a change reaches all of them within a second.
+    """
+
+    async def open(self) -> None:
+        """Connect and bring the schema up to date."""
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+
+    async def revision(self) -> int:
+        """A number that grows with every change of the directory or the servers. Cheap."""
+
+    async def directory(self) -> Directory:
+        """Every organisation and every key that is not long dead."""
+
+    async def put_organisation(self, organisation: Organisation, audit: AuditLine) -> None:
+        """Create or replace."""
+
+    async def add_key(self, key: Key, audit: AuditLine) -> None:
+        """Raises `Conflict` when the digest, or the name within the project, is taken by a live key."""
+
+    async def change_key(self, key: Key, audit: AuditLine) -> None:
+        """Replace the key of that id (revocation, expiry, limits). Raises `NotFound`."""
+
+    async def list_keys(self, *, organisation: str | None = None, include_dead: bool = False) -> Sequence[Key]:
+        """Keys by organisation, project, name."""
+
+    async def touch_keys(self, used_at_s: dict[str, float]) -> None:
+        """Note last use by key id; does not bump the revision."""
+
+    async def servers(self) -> Sequence[StoredServer]:
+        """Servers added at run time, tokens decrypted."""
+
+    async def draining(self) -> frozenset[str]:
+        """Ids of servers (of the file or of the store) told to drain."""
+
+    async def put_server(self, server: StoredServer, audit: AuditLine) -> None:
+        """Add a server. Raises `Conflict` when its id is taken."""
+
+    async def remove_server(self, server_id: str, audit: AuditLine) -> None:
+        """Raises `NotFound`."""
+
+    async def set_draining(self, server_id: str, audit: AuditLine, *, draining: bool) -> None:
+        """Set or lift the drain mark."""
+
+    async def add_usage(self, records: Sequence[UsageRecord]) -> int:
+        """Insert the records not there yet, in one transaction; returns how many were new."""
+
+    async def audit(self, *, limit: int = 100) -> Sequence[AuditLine]:
+        """The newest lines first."""
