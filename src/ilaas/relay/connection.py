@@ -1,0 +1,223 @@
+"""One HTTP/1.1 connection to an inference server: parses answers with httptools and hands them to a sink."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+
+from ilaas.core.values import Outcome
+from ilaas.ports.upstream import UpstreamSink
+
+MAX_HEAD_BYTES = 64 * 1024
+
+MAX_UNPACKED_BYTES = 16 * 1024 * 1024
+"""Of one packet."""
+
+_DECODERS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+"""Compressed answers are unpacked: they must be read for metering, and we asked for none."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Carries one answer at a time; goes back to the pool between two."""
+
+    __slots__ = (
+        "_bytes_of_head",
+        "_complete",
+        "_overrun",
+        "_paused",
+        "_decoder",
+        "_framed",
+        "_headers",
+        "_parser",
+        "_part",
+        "_release",
+        "_status",
+        "answered",
+        "fresh",
+        "idle_since_s",
+        "key",
+        "sink",
+        "transport",
+    )
+
+    def __init__(self, key: tuple[str, int, bool], release: Callable[[UpstreamConnection, bool], None]) -> None:
+        """`release(connection, reusable)` is called when an answer is complete or the connection is lost."""
+        self.key = key
+        self.sink: UpstreamSink | None = None
+        self.transport: asyncio.Transport | None = None
+        self.fresh = True
+        """Not used for an answer yet."""
+        self.answered = False
+        """Some byte of the present answer came."""
+        self.idle_since_s = 0.0
+        self._release = release
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._part: bytes | None = None
+        self._complete = False
+        self._paused = False
+        self._overrun = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._status = 0
+        self._framed = False
+        self._decoder: Any = None
+        self._bytes_of_head = 0
+
+    # -- used by the pool ----------------------------------------------------------------------------------------------
+
+    def send(self, head: bytes, body: bytes, sink: UpstreamSink) -> None:
+        """Write one request; its answer goes to the sink."""
+        self.sink = sink
+        self.answered = False
+        self._reset()
+        transport = self.transport
+        if transport is None:
+            raise RuntimeError("the connection is not open")
+        if len(body) <= 65536:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
+        sink.upstream_sent()
+
+    def abort(self) -> None:
+        """Forget the sink and close at once, so that the server stops working."""
+        self.sink = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    def pause(self) -> None:
+        """Read no more until `resume`."""
+        if self.transport is not None and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            if self.transport is not None:
+                self.transport.resume_reading()
+
+    # -- asyncio.Protocol ----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is open."""
+        self.transport = transport  # type: ignore[assignment]  # a stream transport, by construction
+
+    def data_received(self, data: bytes) -> None:
+        """Parse a packet; the sink gets its body bytes in one call."""
+        sink = self.sink
+        if sink is None:  # bytes nobody asked for
+            self.abort()
+            return
+        self.answered = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._fail(Outcome.UPSTREAM_ERROR, "the answer is not HTTP")
+            return
+        except httptools.HttpParserUpgrade:
+            self._fail(Outcome.UPSTREAM_ERROR, "the server switched protocols")
+            return
+        if self._status == 0:
+            self._bytes_of_head += len(data)
+            if self._bytes_of_head > MAX_HEAD_BYTES:
+                self._fail(Outcome.UPSTREAM_ERROR, "the head of the answer is too long")
+                return
+        part = self._part
+        if part is not None:
+            self._part = None
+            if self._decoder is not None:
+                part = self._decode(part)
+            sink = self.sink  # the head may have changed it, or ended the call
+            if part and sink is not None:
+                sink.upstream_body(part)
+        if self._complete:
+            self._finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The server closed: the end of an answer without length, else a failure."""
+        self.transport = None
+        self._release(self, False)
+        sink, self.sink = self.sink, None
+        if sink is None:
+            return
+        if self._status and not self._framed and exc is None:
+            sink.upstream_end()
+        elif self._status:
+            sink.upstream_failed(Outcome.STREAM_BROKEN, "the server closed the connection in the middle of an answer")
+        else:
+            sink.upstream_failed(Outcome.CONNECT_FAILED, "the server closed the connection without an answer")
+
+    # -- httptools -----------------------------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header of the answer."""
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+        elif name == b"content-encoding" and (window := _DECODERS.get(value.strip().lower())) is not None:
+            self._decoder = zlib.decompressobj(window)
+            return
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head is there; informational ones are passed over."""
+        if self._complete:  # a second answer to one request
+            self._overrun = True
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._headers = []
+            self._framed = False
+            return
+        self._status = status
+        if status in (204, 304):
+            self._framed = True
+        if self.sink is not None:
+            self.sink.upstream_head(status, self._headers)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body; pieces of one packet are joined."""
+        if self._overrun:
+            return
+        self._part = body if self._part is None else self._part + body
+
+    def on_message_complete(self) -> None:
+        """The answer is whole (informational answers have no end of their own)."""
+        if self._status:
+            self._complete = True
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        self._complete = False
+        sink, self.sink = self.sink, None
+        self.fresh = False
+        self.resume()
+        self._release(self, self._parser.should_keep_alive() and not self._overrun)
+        if sink is not None:
+            sink.upstream_end()
+
+    def _fail(self, outcome: Outcome, detail: str) -> None:
+        sink = self.sink
+        self.abort()
+        if sink is not None:
+            sink.upstream_failed(outcome, detail)
+
+    def _decode(self, part: bytes) -> bytes:
+        try:
+            plain = bytes(self._decoder.decompress(part, MAX_UNPACKED_BYTES))
+            if not self._decoder.unconsumed_tail:
+                return plain
+            self._fail(Outcome.UPSTREAM_ERROR, "the answer unpacks to more than is sane")
+            return b""
+        except zlib.error:
+            self._fail(Outcome.UPSTREAM_ERROR, "the answer's compression is broken")
+            return b""
