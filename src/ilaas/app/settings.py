@@ -1,0 +1,68 @@
+"""Everything the gateway is started with, as one immutable value. `app.config` makes it from a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ilaas.core.catalogue import DispatchPolicy, ModelSpec
+from ilaas.core.tenancy import Organisation
+
+KIB = 1024
+MIB = 1024 * KIB
+RUN_FILE = "run.json"
+"""In the state folder while a gateway runs: its process id and ports."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one client may cost the gateway."""
+
+    max_body_bytes: int = 32 * MIB
+    max_header_bytes: int = 64 * KIB
+    header_timeout_s: float = 10.0
+    """From the first byte (or the last answer's end, when bytes have come) to the whole head."""
+    client_write_buffer_bytes: int = 256 * KIB
+    """Held for a client that reads slowly, before the server is no longer read."""
+    max_connections: int = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The gateway's settings. What is said in three places counts in this order: command line, environment, file."""
+
+    state_dir: Path = Path(".ilaas")
+    host: str = "127.0.0.1"
+    port: int = 8000
+    ops_host: str = "127.0.0.1"
+    """Prometheus metrics and the live state: never on the public listener."""
+    ops_port: int = 9464
+    limits: Limits = Limits()
+    keepalive_comment_s: float = 15.0
+    """Between two SSE comments to a streaming client that waits."""
+    statistics_interval_s: float = 1.0
+    health_interval_s: float = 5.0
+    allow_private_addresses: bool = False
+    """Whether servers added at run time may have addresses of private networks or of this machine."""
+    historic_overload_text: bool = False
+    """Answer overload with today's dispatcher's 503 text instead of the OpenAI error object."""
+    store_url: str | None = field(default=None, repr=False)
+    """SQLAlchemy address of the database; None is a SQLite file in the state folder."""
+    organisations: tuple[Organisation, ...] = ()
+    models: tuple[ModelSpec, ...] = ()
+    default_policy: DispatchPolicy = DispatchPolicy()
+    """Of models that say nothing of their own (each model's `policy` contains it already)."""
+    config_path: Path | None = None
+    """The file these settings came from, which is watched for changes."""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    """What the reader of the file put right by itself, `FILE:LINE: …` each."""
+
+    @property
+    def database_url(self) -> str:
+        """The store's address, with the default filled in."""
+        return self.store_url or f"sqlite+aiosqlite:///{self.state_dir / 'ilaas.db'}"
+
+    @property
+    def run_file(self) -> Path:
+        """Where a running gateway says how to reach it."""
+        return self.state_dir / RUN_FILE
