@@ -17,6 +17,9 @@ class Deadlines:
     batch_queue_s: float = 6 * 3600.0
     connect_s: float = 5.0
     first_token_s: float = 120.0
+    """Of a streamed answer."""
+    answer_s: float = 600.0
+    """Of an answer that isn't streamed, whole."""
     idle_s: float = 60.0
     total_s: float = 3600.0
 

@@ -1,7 +1,7 @@
 """Every error a user or operator can meet, in one tree.
 
 Each class fixes its `code`, HTTP `status`, OpenAI error `type` and whether trying again can help. The message is for
-the person who made the request: it names the field and the remedy. `http.errors` turns them into each API's body.
+the person who made the request: it names the field and the remedy. `services.answers` turns them into each API's body.
 """
 
 from __future__ import annotations
@@ -119,6 +119,13 @@ class RateLimited(IlaasError):
     status = 429
     type = "rate_limit_error"
     retryable = True
+
+
+class QuotaExhausted(RateLimited):
+    """What was granted for a day, a month or in euros is used up, or the request asks for more than the whole of it."""
+
+    code = "insufficient_quota"
+    retryable = False
 
 
 class TooBusy(IlaasError):

@@ -1,0 +1,104 @@
+"""What the gateway itself says to a client: heads and error bodies, each in one place."""
+
+from __future__ import annotations
+
+import math
+
+import orjson
+
+from ilaas.core.dispatch.events import Refusal, RefusalReason
+from ilaas.core.errors import (
+    ConnectTimeout,
+    ContextTooLong,
+    FirstTokenTimeout,
+    IdleTimeout,
+    IlaasError,
+    NoServer,
+    QueueTimeout,
+    StreamBroken,
+    TooBusy,
+    TotalTimeout,
+    UpstreamFailed,
+)
+from ilaas.core.values import Outcome
+
+JSON_TYPE = b"content-type: application/json\r\n"
+STREAM_TYPE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+
+
+def error_body(error: IlaasError) -> bytes:
+    """OpenAI's error shape."""
+    return orjson.dumps(
+        {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+    )
+
+
+def error_headers(error: IlaasError) -> bytes:
+    """Content type, and how long to wait where that helps."""
+    headers = JSON_TYPE
+    if error.retry_after_s is not None:
+        headers += b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after_s))
+    if error.status == 401:
+        headers += b'www-authenticate: Bearer realm="ilaas"\r\n'
+    return headers
+
+
+_REFUSED: dict[RefusalReason, Outcome] = {
+    RefusalReason.BUSY: Outcome.REFUSED_BUSY,
+    RefusalReason.QUEUE_FULL: Outcome.REFUSED_QUEUE_FULL,
+    RefusalReason.NO_SERVER: Outcome.REFUSED_NO_SERVER,
+    RefusalReason.QUEUE_TIMEOUT: Outcome.QUEUE_TIMEOUT,
+    RefusalReason.CONTEXT_TOO_LONG: Outcome.REJECTED_INVALID,
+}
+
+
+def refusal_outcome(refusal: Refusal) -> Outcome:
+    """The outcome that a refusal of the dispatcher is."""
+    return _REFUSED[refusal.reason]
+
+
+def refusal_error(refusal: Refusal) -> IlaasError:
+    """What the client is told when the dispatcher refuses."""
+    model, wait_s = refusal.ticket.model, refusal.retry_after_s
+    seconds = max(1, math.ceil(wait_s))
+    match refusal.reason:
+        case RefusalReason.BUSY:
+            return TooBusy(
+                f"The model '{model}' is busy: a server would be free in about {seconds} s. Try again then, "
+                "or send batch work with the header X-Ilaas-Class: batch.",
+                retry_after_s=wait_s,
+            )
+        case RefusalReason.QUEUE_FULL:
+            return TooBusy(f"The queue of the model '{model}' is full. Try again in {seconds} s.", retry_after_s=wait_s)
+        case RefusalReason.QUEUE_TIMEOUT:
+            return QueueTimeout(
+                f"No server of the model '{model}' was free in time. Try again in {seconds} s.", retry_after_s=wait_s
+            )
+        case RefusalReason.CONTEXT_TOO_LONG:
+            return ContextTooLong(
+                f"The prompt and the answer asked for ({refusal.ticket.context_tokens} tokens, estimated) exceed the "
+                f"context window of every server of '{model}'. Shorten the messages or lower max_tokens.",
+                param="messages",
+            )
+        case RefusalReason.NO_SERVER:
+            return NoServer(
+                f"No server of the model '{model}' is available for this request. Try again in {seconds} s.",
+                retry_after_s=wait_s,
+            )
+
+
+def failure_error(outcome: Outcome, model: str, detail: str) -> IlaasError:
+    """What the client is told when servers failed. `detail` holds no content and no address."""
+    match outcome:
+        case Outcome.CONNECT_TIMEOUT:
+            return ConnectTimeout(f"The server of '{model}' did not accept the connection in time.", retry_after_s=2)
+        case Outcome.FIRST_TOKEN_TIMEOUT:
+            return FirstTokenTimeout(f"The server of '{model}' gave no answer in time.", retry_after_s=5)
+        case Outcome.IDLE_TIMEOUT:
+            return IdleTimeout(f"The server of '{model}' fell silent in the middle of its answer.")
+        case Outcome.TOTAL_TIMEOUT:
+            return TotalTimeout(f"The answer of '{model}' took longer than a request may take.")
+        case Outcome.STREAM_BROKEN:
+            return StreamBroken(f"The server of '{model}' broke off in the middle of its answer.")
+        case _:
+            return UpstreamFailed(f"Every server tried for '{model}' failed: {detail}.", retry_after_s=2)
