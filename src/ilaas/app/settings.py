@@ -50,7 +50,7 @@ class Settings:
     """SQLAlchemy address of the database; None is a SQLite file in the state folder."""
     organisations: tuple[Organisation, ...] = ()
     models: tuple[ModelSpec, ...] = ()
-    default_policy: DispatchPolicy = DispatchPolicy()
+    default_policy: DispatchPolicy = field(default_factory=DispatchPolicy)
     """Of models that say nothing of their own (each model's `policy` contains it already)."""
     config_path: Path | None = None
     """The file these settings came from, which is watched for changes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ilaas.core.quota.limits import Limits
 from ilaas.core.values import RequestClass, RoutingMode
 
 
@@ -16,6 +17,8 @@ class Organisation:
     weight: float = 1.0
     contributor: bool = True
     consumer: bool = True
+    limits: Limits = Limits()
+    """What all its projects may use together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class Key:
     expires_at_s: float | None = None
     revoked_at_s: float | None = None
     last_used_at_s: float | None = None
+    limits: Limits = Limits()
+    """What this key alone may use."""
     chat_client: bool = False
     """Imported `client_type = chat` of today's dispatcher."""
     threshold: int | None = None
