@@ -17,7 +17,7 @@ class Organisation:
     weight: float = 1.0
     contributor: bool = True
     consumer: bool = True
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     """What all its projects may use together."""
 
 
@@ -41,7 +41,7 @@ class Key:
     expires_at_s: float | None = None
     revoked_at_s: float | None = None
     last_used_at_s: float | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     """What this key alone may use."""
     chat_client: bool = False
     """Imported `client_type = chat` of today's dispatcher."""
