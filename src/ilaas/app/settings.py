@@ -7,24 +7,12 @@ from pathlib import Path
 
 from ilaas.core.catalogue import DispatchPolicy, ModelSpec
 from ilaas.core.tenancy import Organisation
+from ilaas.http.limits import Limits
 
-KIB = 1024
-MIB = 1024 * KIB
+__all__ = ["RUN_FILE", "Limits", "Settings"]
+
 RUN_FILE = "run.json"
 """In the state folder while a gateway runs: its process id and ports."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one client may cost the gateway."""
-
-    max_body_bytes: int = 32 * MIB
-    max_header_bytes: int = 64 * KIB
-    header_timeout_s: float = 10.0
-    """From the first byte (or the last answer's end, when bytes have come) to the whole head."""
-    client_write_buffer_bytes: int = 256 * KIB
-    """Held for a client that reads slowly, before the server is no longer read."""
-    max_connections: int = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

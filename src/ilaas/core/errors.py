@@ -96,6 +96,29 @@ class BodyTooLarge(IlaasError):
     type = "invalid_request_error"
 
 
+class RequestTimeout(IlaasError):
+    """The client began a request and did not send the rest of it in time."""
+
+    code = "request_timeout"
+    status = 408
+    type = "timeout_error"
+    retryable = True
+
+
+class HeadTooLarge(IlaasError):
+    """The request's headers exceed the gateway's limit."""
+
+    code = "headers_too_large"
+    status = 431
+    type = "invalid_request_error"
+
+
+class MalformedHttp(InvalidRequest):
+    """The bytes that came are not one unambiguous HTTP/1.1 request."""
+
+    code = "malformed_http"
+
+
 class UnsupportedMediaType(IlaasError):
     """The content type is not the one this path takes."""
 

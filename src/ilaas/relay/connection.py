@@ -29,6 +29,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_complete",
         "_decoder",
         "_framed",
+        "_head_ready",
         "_headers",
         "_overrun",
         "_parser",
@@ -66,6 +67,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._status = 0
         self._framed = False
+        self._head_ready = False
         self._decoder: Any = None
         self._bytes_of_head = 0
 
@@ -111,7 +113,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]  # a stream transport, by construction
 
     def data_received(self, data: bytes) -> None:
-        """Parse a packet; the sink gets its body bytes in one call."""
+        """Parse a packet; the sink gets its body bytes in one call.
+
+        The sink is called after the parser has returned, never inside it: it may abort, or send the next request.
+        """
         sink = self.sink
         if sink is None:  # bytes nobody asked for
             self.abort()
@@ -119,17 +124,19 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered = True
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._fail(Outcome.UPSTREAM_ERROR, "the answer is not HTTP")
-            return
-        except httptools.HttpParserUpgrade:
-            self._fail(Outcome.UPSTREAM_ERROR, "the server switched protocols")
-            return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self._complete:
+                self._fail(Outcome.UPSTREAM_ERROR, "the answer is not HTTP")
+                return
+            self._overrun = True
         if self._status == 0:
             self._bytes_of_head += len(data)
             if self._bytes_of_head > MAX_HEAD_BYTES:
                 self._fail(Outcome.UPSTREAM_ERROR, "the head of the answer is too long")
-                return
+            return
+        if self._head_ready:
+            self._head_ready = False
+            sink.upstream_head(self._status, self._headers)
         part = self._part
         if part is not None:
             self._part = None
@@ -180,8 +187,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._status = status
         if status in (204, 304):
             self._framed = True
-        if self.sink is not None:
-            self.sink.upstream_head(status, self._headers)
+        self._head_ready = True
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body; pieces of one packet are joined."""
