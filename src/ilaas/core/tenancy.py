@@ -40,6 +40,8 @@ class Key:
     created_at_s: float = 0.0
     expires_at_s: float | None = None
     revoked_at_s: float | None = None
+    replaced_by: str | None = None
+    """Id of the key that took over its name when it was rotated; it may live on for an overlap."""
     last_used_at_s: float | None = None
     limits: Limits = field(default_factory=Limits)
     """What this key alone may use."""

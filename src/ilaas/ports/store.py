@@ -50,13 +50,23 @@ class Store(Protocol):
         """Every organisation and every key that is not long dead."""
 
     async def put_organisation(self, organisation: Organisation, audit: AuditLine) -> None:
-        """Create or replace."""
+        """Create or replace; nothing is written when it is the same already."""
+
+    async def add_organisation(self, organisation: Organisation, audit: AuditLine) -> bool:
+        """Create it unless one of that name is there; says whether it did."""
 
     async def add_key(self, key: Key, audit: AuditLine) -> None:
-        """Raises `Conflict` when the digest, or the name within the project, is taken by a live key."""
+        """Raises `Conflict` when the digest or id is taken, or the name within the project, by a live key.
+
+        Live is meant at `audit.at_s`. A key that was replaced does not hold its name. Raises `NotFound` when the
+        organisation is not there.
+        """
 
     async def change_key(self, key: Key, audit: AuditLine) -> None:
-        """Replace the key of that id (revocation, expiry, limits). Raises `NotFound`."""
+        """Replace the key of that id, save its digest, creation and last use. Raises `NotFound`."""
+
+    async def replace_key(self, old: Key, new: Key, audit: AuditLine) -> None:
+        """`change_key(old)` and `add_key(new)` in one transaction; `old.replaced_by` lets `new` take its name."""
 
     async def list_keys(self, *, organisation: str | None = None, include_dead: bool = False) -> Sequence[Key]:
         """Keys by organisation, project, name."""
@@ -77,10 +87,13 @@ class Store(Protocol):
         """Raises `NotFound`."""
 
     async def set_draining(self, server_id: str, audit: AuditLine, *, draining: bool) -> None:
-        """Set or lift the drain mark."""
+        """Set or lift the drain mark; nothing is written when it is so already."""
 
     async def add_usage(self, records: Sequence[UsageRecord]) -> int:
-        """Insert the records not there yet, in one transaction; returns how many were new."""
+        """Insert the records not there yet, in one transaction; returns how many were new.
+
+        Raises `Unprocessable`, with none inserted, when the database can't hold a value: trying again won't help.
+        """
 
     async def audit(self, *, limit: int = 100) -> Sequence[AuditLine]:
         """The newest lines first."""
