@@ -25,7 +25,7 @@ class Settings:
     ops_host: str = "127.0.0.1"
     """Prometheus metrics and the live state: never on the public listener."""
     ops_port: int = 9464
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     keepalive_comment_s: float = 15.0
     """Between two SSE comments to a streaming client that waits."""
     statistics_interval_s: float = 1.0

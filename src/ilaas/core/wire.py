@@ -20,6 +20,8 @@ MAX_EVENT_BYTES = 4 * 1024 * 1024
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _DONE = b"data: [DONE]"
+DONE = _DONE + b"\n\n"
+"""The end of a stream in OpenAI's manner."""
 _DECODER = json.JSONDecoder()
 
 
@@ -49,13 +51,15 @@ def _count(tree: object, name: str) -> int:
 class PlainAnswer:
     """A whole JSON answer."""
 
-    __slots__ = ("body", "usage")
+    __slots__ = ("body", "usage", "valid")
 
     SMALL = 64 * 1024
 
     def __init__(self, body: bytes, public_name: bytes) -> None:
         """`public_name` is JSON-encoded, with its quotes."""
-        self.usage = self._find_usage(body)
+        self.usage: Usage | None = None
+        self.valid = self._read(body)
+        """Whether it is JSON; of large answers only the beginning and the end are looked at."""
         found = _MODEL.search(body)
         if found is not None:
             start, end = found.span()
@@ -64,18 +68,23 @@ class PlainAnswer:
                 body = body[:start] + replacement + body[end:]
         self.body = body
 
-    def _find_usage(self, body: bytes) -> Usage | None:
+    def _read(self, body: bytes) -> bool:
         """Parse small answers whole; of large ones (embeddings) only the object behind the last `"usage"`."""
-        if b'"usage"' not in body:
-            return None
         try:
             if len(body) <= self.SMALL:
                 tree = orjson.loads(body)
-                return read_usage(tree.get("usage")) if type(tree) is dict else None
-            text = body[body.rindex(b'"usage"') + 7 :].decode("utf-8", "replace").lstrip().removeprefix(":").lstrip()
-            return read_usage(_DECODER.raw_decode(text)[0])
+                if type(tree) is dict:
+                    self.usage = read_usage(tree.get("usage"))
+                return type(tree) is dict or type(tree) is list
+            if not (body.lstrip()[:1] in (b"{", b"[") and body.rstrip()[-1:] in (b"}", b"]")):
+                return False
+            at = body.rfind(b'"usage"')
+            if at >= 0:
+                text = body[at + 7 :].decode("utf-8", "replace").lstrip().removeprefix(":").lstrip()
+                self.usage = read_usage(_DECODER.raw_decode(text)[0])
+            return True
         except ValueError:
-            return None
+            return len(body) > self.SMALL
 
 
 class EventStream:
@@ -185,16 +194,19 @@ class EventStream:
         return self.done or _FINISHED.search(self._last) is not None
 
     def failed(self) -> bool:
-        """Whether the server's last word was an error event."""
-        return b'"error"' in self._last and _FINISHED.search(self._last) is None
+        """Whether the server's last event was an error."""
+        if b'"error"' not in self._last:
+            return False
+        event = _payload(self._last.rstrip().rpartition(self._separator or b"\n\n")[2])
+        return event is not None and bool(event.get("error")) and not event.get("choices")
 
     def ending(self, estimate: Usage) -> bytes:
         """What is missing at the end: the usage chunk if it was asked for and not sent, and `[DONE]`."""
         if self.done and not self._held:
             return b""
         if self._wants_usage and self.usage is None:
-            return self._usage_chunk(estimate) + _DONE + b"\n\n"
-        return _DONE + b"\n\n"
+            return self._usage_chunk(estimate) + DONE
+        return DONE
 
     def _usage_chunk(self, usage: Usage) -> bytes:
         """OpenAI's extra chunk with empty choices, in the name of the stream's other chunks."""
@@ -222,4 +234,4 @@ def _payload(event: bytes) -> dict[str, Any] | None:
 
 def error_event(body: bytes) -> bytes:
     """An error inside a stream, then the end. `body` is one line of JSON."""
-    return b"data: " + body + b"\n\n" + _DONE + b"\n\n"
+    return b"data: " + body + b"\n\n" + DONE

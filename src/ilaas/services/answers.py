@@ -6,7 +6,7 @@ import math
 
 import orjson
 
-from ilaas.core.dispatch.events import Refusal, RefusalReason
+from ilaas.core.dispatch.events import Grant, Refusal, RefusalReason
 from ilaas.core.errors import (
     ConnectTimeout,
     ContextTooLong,
@@ -20,10 +20,29 @@ from ilaas.core.errors import (
     TotalTimeout,
     UpstreamFailed,
 )
-from ilaas.core.values import Outcome
+from ilaas.core.values import Lifecycle, Outcome
+from ilaas.services.wishes import Wishes
 
 JSON_TYPE = b"content-type: application/json\r\n"
 STREAM_TYPE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+
+
+def answer_head(kind: bytes, wishes: Wishes, grant: Grant | None) -> bytes:
+    """Header lines of an answer: where it came from, how long it waited, whether the model is about to leave."""
+    head = b"%bx-request-id: %b\r\n" % (kind, wishes.request_id)
+    if grant is not None:
+        queue_ms = int(grant.waited_s * 1000)
+        head += b"x-ilaas-server-site: %b\r\nx-ilaas-queue-ms: %d\r\nserver-timing: queue;dur=%d\r\n" % (
+            grant.server.site.encode("latin-1", "replace"),
+            queue_ms,
+            queue_ms,
+        )
+    model = wishes.model
+    if model.lifecycle is Lifecycle.DEPRECATED:
+        head += b"deprecation: true\r\n"
+        if model.retires_on:
+            head += b"sunset: %b\r\n" % model.retires_on.encode("latin-1", "replace")
+    return head
 
 
 def error_body(error: IlaasError) -> bytes:

@@ -7,89 +7,36 @@ with no task, no future and no timer. Deadlines are looked after by one sweep ov
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from ilaas.core.catalogue import ModelSpec
 from ilaas.core.dispatch.events import Ticket
 from ilaas.core.errors import Draining, IlaasError, UnsupportedMediaType
-from ilaas.core.requests import (
-    ENDPOINTS,
-    Endpoint,
-    ParsedRequest,
-    parse,
-    prefix_hash,
-    priority,
-    request_class,
-    routing_mode,
-)
-from ilaas.core.tenancy import Key
+from ilaas.core.requests import ENDPOINTS, Endpoint, parse, prefix_hash, priority, request_class, routing_mode
 from ilaas.core.values import Outcome, RequestClass
-from ilaas.ports.broker import Broker
 from ilaas.ports.client import AnswerWriter, InboundRequest
-from ilaas.ports.upstream import Upstream
-from ilaas.services.accounting import Accounting
 from ilaas.services.admission import Admission
 from ilaas.services.answers import error_body, error_headers
+from ilaas.services.context import Context
 from ilaas.services.exchange import Exchange
+from ilaas.services.wishes import Wishes
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferencePolicy:
-    """What is the same for all models."""
-
-    keepalive_comment_s: float = 15.0
-    max_answer_bytes: int = 64 * 1024 * 1024
-    """Of an answer that isn't streamed."""
-    historic_overload_text: bool = False
-    """Answer overload in the words of today's dispatcher: 503 (200 for chat clients) with `{"error": "Too many…"}`."""
-
-
-@dataclass(slots=True)
-class Wishes:
-    """Who asks for what: everything that was established before the ticket."""
-
-    key: Key
-    model: ModelSpec
-    parsed: ParsedRequest
-    request_id: bytes
-    upstream_headers: bytes
-    received_s: float
-
-
 class Inference:
     """The use case. One instance per gateway."""
 
-    def __init__(  # noqa: PLR0913  # it is the meeting point of the walk: each argument is one stage
-        self,
-        *,
-        admission: Admission,
-        broker: Broker,
-        upstream: Upstream,
-        accounting: Accounting,
-        clock: Callable[[], float],
-        epoch: Callable[[], float],
-        id_prefix: str,
-        policy: InferencePolicy,
-    ) -> None:
-        """`clock` is monotonic seconds, `epoch` epoch seconds; `id_prefix` makes request ids unique over processes."""
+    def __init__(self, admission: Admission, context: Context, id_prefix: str) -> None:
+        """`id_prefix` makes request ids unique over processes."""
         self.admission = admission
-        self.broker = broker
-        self.upstream = upstream
-        self.accounting = accounting
-        self.clock = clock
-        self.epoch = epoch
-        self.policy = policy
+        self.context = context
         self.active: set[Exchange] = set()
         self.draining = False
         self._id_prefix = id_prefix
         self._count = 0
 
     def begin(self, inbound: InboundRequest, writer: AnswerWriter) -> Exchange | None:
-        """Start one request. Answers errors itself and then returns None."""
+        """Start one request. None when it has ended already: refused here, or by the dispatcher at once."""
         self._count += 1
         ticket_id = f"{self._id_prefix}{self._count:x}"
         given = inbound.headers.get(b"x-request-id")
@@ -97,13 +44,13 @@ class Inference:
         try:
             exchange = self._admit(inbound, writer, ticket_id, request_id)
         except IlaasError as error:
-            self.accounting.rejected(error.code)
+            self.context.accounting.rejected(error.code)
             headers = error_headers(error) + b"x-request-id: %b\r\n" % request_id
             writer.answer(error.status, headers, error_body(error))
             return None
         self.active.add(exchange)
-        self.broker.submit(exchange.ticket, exchange)
-        return exchange
+        self.context.broker.submit(exchange.ticket, exchange)
+        return None if exchange.done else exchange
 
     def _admit(self, inbound: InboundRequest, writer: AnswerWriter, ticket_id: str, request_id: bytes) -> Exchange:
         """Key, body, model, rights, wishes, quota: all that is decided before the queue."""
@@ -136,11 +83,15 @@ class Inference:
             deadline_s=now + (deadlines.batch_queue_s if batch else deadlines.queue_s),
             max_queued=key.threshold,
         )
+        quotas = self.context.quotas
+        subjects = quotas.subjects(key, model.name)
+        reservation = quotas.reserve(subjects, ticket.estimated_tokens)
         passed = b"x-request-id: %b\r\n" % request_id
         trace = headers.get(b"traceparent")
         if trace is not None and _TRACEPARENT.match(trace):
             passed += b"traceparent: %b\r\n" % trace
-        return Exchange(self, writer, ticket, Wishes(key, model, parsed, request_id, passed, now))
+        wishes = Wishes(key, model, parsed, request_id, passed, now, subjects, reservation)
+        return Exchange(self.context, self.active, writer, ticket, wishes)
 
     @staticmethod
     def _endpoint(inbound: InboundRequest) -> Endpoint:
@@ -156,7 +107,7 @@ class Inference:
 
     def sweep(self) -> None:
         """Look after deadlines and keep-alive comments; called about four times a second."""
-        now = self.clock()
+        now = self.context.clock()
         for exchange in list(self.active):
             exchange.sweep(now)
 

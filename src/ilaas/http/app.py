@@ -1,0 +1,110 @@
+"""Everything of the public listener that is not inference: models, health, version, and errors in OpenAI's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
+
+from ilaas.core.errors import IlaasError, MethodNotAllowed, NotFound
+from ilaas.core.requests import ENDPOINTS
+from ilaas.core.tenancy import Key
+from ilaas.services.admission import Admission
+from ilaas.services.answers import error_body, error_headers
+from ilaas.services.models import ModelPages
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppSources:
+    """What the pages show."""
+
+    admission: Admission
+    pages: ModelPages
+    ready: Callable[[], bool]
+    version: str
+
+
+def build_app(sources: AppSources) -> FastAPI:
+    """The ASGI application."""
+    app = FastAPI(title="ilaas", version=sources.version, docs_url=None, redoc_url=None, openapi_url=None)
+
+    def caller(request: Request) -> Key:
+        return sources.admission.authenticate(dict(request.scope["headers"]))
+
+    @app.get("/health/liveness", response_class=PlainTextResponse)
+    async def liveness() -> str:
+        return "OK"
+
+    @app.get("/health/readiness")
+    async def readiness() -> Response:
+        ready = sources.ready()
+        return PlainTextResponse("OK" if ready else "KO", status_code=200 if ready else 503)
+
+    @app.get("/health")
+    async def health() -> Response:
+        return await readiness()
+
+    @app.get("/version")
+    async def version() -> dict[str, str]:
+        return {"name": "ilaas", "version": sources.version}
+
+    @app.get("/v1/models")
+    async def models(request: Request) -> dict[str, Any]:
+        return {"object": "list", "data": sources.pages.all(caller(request))}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str, request: Request) -> dict[str, Any]:
+        return sources.pages.one(caller(request), name)
+
+    app.add_exception_handler(IlaasError, _ilaas_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _fault)
+    return app
+
+
+def _answer(error: IlaasError) -> Response:
+    lines = error_headers(error).decode("latin-1").split("\r\n")[:-1]
+    headers = dict(line.split(": ", 1) for line in lines)
+    return Response(error_body(error), status_code=error.status, headers=headers)
+
+
+async def _ilaas_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, IlaasError)  # noqa: S101  # registered for this class
+    return _answer(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals: no such path, or another method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    path = request.url.path
+    if status == 405 or path in ENDPOINTS:
+        wanted = "POST" if path in ENDPOINTS else "another method"
+        answer = _answer(MethodNotAllowed(f"{path} takes {wanted}, not {request.method}."))
+        answer.headers["allow"] = "POST" if path in ENDPOINTS else "GET"
+        return answer
+    if status == 404:
+        return _answer(NotFound(f"There is no {request.method} {path[:200]} here; the API begins at /v1."))
+    return JSONResponse(
+        {
+            "error": {
+                "message": "The request was refused.",
+                "type": "invalid_request_error",
+                "param": None,
+                "code": None,
+            }
+        },
+        status_code=status,
+    )
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    """A fault of ours: the trace goes to the log, never to the client."""
+    log.error("request_failed", path=request.url.path, exc_info=error)
+    return _answer(IlaasError("The gateway failed on this request; it was logged."))

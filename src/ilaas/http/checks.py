@@ -1,0 +1,55 @@
+"""What is refused of a request before its use case is known: sizes, and all that is not one unambiguous request."""
+
+from __future__ import annotations
+
+import httptools
+
+from ilaas.core.errors import BodyTooLarge, HeadTooLarge, IlaasError, MalformedHttp
+from ilaas.http.limits import Limits
+
+MAX_HEADERS = 128
+
+_SINGLE = (b"host", b"authorization", b"transfer-encoding", b"content-type")
+
+
+def check_head(
+    lines: list[tuple[bytes, bytes]], headers: dict[bytes, bytes], received_bytes: int, version: str, limits: Limits
+) -> IlaasError | None:
+    """What httptools lets through and one unambiguous request does not have (RFC 9112, 3.2 and 6.1).
+
+    `lines` are the headers as they came, `headers` the same by name, `received_bytes` an upper bound of their size.
+    """
+    if len(lines) > MAX_HEADERS or received_bytes > limits.max_header_bytes:
+        size = sum(len(name) + len(value) for name, value in lines)
+        if len(lines) > MAX_HEADERS or size > limits.max_header_bytes:
+            return head_too_large(limits)
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None and (coding.lower() != b"chunked" or version != "1.1"):
+        return MalformedHttp("The only transfer coding taken is 'chunked', with HTTP/1.1.")
+    if len(headers) != len(lines):
+        names = [name for name, _ in lines]
+        for single in _SINGLE:
+            if names.count(single) > 1:
+                return MalformedHttp(f"The header '{single.decode()}' is there more than once.")
+    if b"host" not in headers and version == "1.1":
+        return MalformedHttp("The header 'Host' is missing.")
+    length = headers.get(b"content-length")
+    if length is not None and len(length) > 5 and int(length) > limits.max_body_bytes:
+        return body_too_large(limits)
+    return None
+
+
+def malformed(error: Exception) -> IlaasError:
+    """Not HTTP, in the parser's words; a fault inside a call-back only by its name."""
+    reason = type(error).__name__ if isinstance(error, httptools.HttpParserCallbackError) else str(error)
+    return MalformedHttp(f"The request is not valid HTTP/1.1 ({reason[:100]}).")
+
+
+def head_too_large(limits: Limits) -> IlaasError:
+    """Too many headers, or too long ones."""
+    return HeadTooLarge(f"The headers exceed {limits.max_header_bytes} bytes or {MAX_HEADERS} lines.")
+
+
+def body_too_large(limits: Limits) -> IlaasError:
+    """The body is too large."""
+    return BodyTooLarge(f"The body exceeds this gateway's limit of {limits.max_body_bytes} bytes.")

@@ -1,0 +1,36 @@
+"""What all connections of the public listener share."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ilaas.http.limits import Limits
+from ilaas.services.inference import Inference
+
+
+class Connection(Protocol):
+    """One client's connection, as the sweep sees it."""
+
+    def sweep(self) -> None:
+        """Close it when it is idle or slow."""
+
+
+class Front:
+    """The use case behind the connections, and the connections themselves."""
+
+    def __init__(self, inference: Inference, limits: Limits) -> None:
+        self.inference = inference
+        self.limits = limits
+        self.connections: set[Connection] = set()
+        self._date: tuple[object, bytes] = (None, b"")
+
+    def sweep(self) -> None:
+        """Close connections that are idle, or slow to send a request. Called about once a second."""
+        for connection in list(self.connections):
+            connection.sweep()
+
+    def default_headers(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """uvicorn's default headers (the date) as ready lines; it makes a new list each second."""
+        if self._date[0] is not headers:
+            self._date = (headers, b"".join(b"%b: %b\r\n" % header for header in headers))
+        return self._date[1]

@@ -1,0 +1,57 @@
+"""Quotas on the path of a request: reserve at admission, settle at its end, tell what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ilaas.core.quota import Charging, LimitHit, QuotaBook, Reservation, Subject, charging, subjects_of
+from ilaas.core.tenancy import Key
+from ilaas.core.usage import Usage
+from ilaas.core.values import Outcome
+
+MAX_KNOWN_SUBJECTS = 50_000
+
+
+class Quotas:
+    """The one hook that every inference request passes."""
+
+    def __init__(self, book: QuotaBook, clock: Callable[[], float], epoch: Callable[[], float]) -> None:
+        """`clock` is monotonic seconds, `epoch` epoch seconds."""
+        self.book = book
+        self._clock = clock
+        self._epoch = epoch
+        self._subjects: dict[tuple[str, str], tuple[Subject, ...]] = {}
+
+    def subjects(self, key: Key, model: str) -> tuple[Subject, ...]:
+        """Whose quotas a request of this key for this model counts against."""
+        known = self._subjects.get((key.id, model))
+        if known is None:
+            if len(self._subjects) >= MAX_KNOWN_SUBJECTS:
+                self._subjects.clear()  # keys come and go; the tuples are cheap to make again
+            known = subjects_of(key.organisation, key.project, key.id, model)
+            self._subjects[key.id, model] = known
+        return known
+
+    def reserve(self, subjects: tuple[Subject, ...], tokens: int) -> Reservation:
+        """Hold the estimate. Raises RateLimited, naming the limit."""
+        reserved = self.book.reserve(subjects, tokens, 0, self._clock(), self._epoch())
+        if isinstance(reserved, LimitHit):
+            raise reserved.error()
+        return reserved
+
+    def release(self, reservation: Reservation, outcome: Outcome, usage: Usage, *, first_token: bool) -> None:
+        """Settle or refund what the request held; core.quota.charging has the rule."""
+        if not reservation.accounts:
+            return
+        rule = charging(outcome, first_token=first_token)
+        if rule is Charging.REFUND:
+            self.book.refund(reservation, self._clock(), self._epoch())
+            return
+        tokens = usage.prompt_tokens + usage.completion_tokens if rule is Charging.COMPUTED else 0
+        self.book.settle(reservation, tokens, 0, self._clock(), self._epoch())
+
+    def headers(self, subjects: tuple[Subject, ...], reservation: Reservation) -> bytes:
+        """OpenAI's `x-ratelimit-*` lines; empty when nothing limits the caller."""
+        if not reservation.accounts:
+            return b""
+        return self.book.status(subjects, self._clock(), self._epoch()).lines()
