@@ -30,6 +30,8 @@ class Settings:
     """Between two SSE comments to a streaming client that waits."""
     statistics_interval_s: float = 1.0
     health_interval_s: float = 5.0
+    shutdown_grace_s: float = 30.0
+    """What answers under way get to come to their end when the gateway is told to stop."""
     allow_private_addresses: bool = False
     """Whether servers added at run time may have addresses of private networks or of this machine."""
     historic_overload_text: bool = False

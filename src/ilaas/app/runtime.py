@@ -1,0 +1,279 @@
+"""Runs a gateway: its listeners, the loops beside the requests, reload and a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+
+from ilaas.adapters.folder_lock import FolderLock
+from ilaas.app.config import load_config
+from ilaas.app.config_watch import ConfigWatcher
+from ilaas.app.observe import ops_sources
+from ilaas.app.settings import Settings
+from ilaas.app.wiring import Gateway, build
+from ilaas.core.errors import ConfigError, StoreUnavailable
+from ilaas.http.ops import build_ops_app
+from ilaas.http.protocol import protocol_class
+
+SWEEP_S = 0.25
+REFRESH_S = 0.5
+"""How often the store's revision is asked: half of the second within which a revoked key must be dead."""
+TOUCH_S = 10.0
+IDLE_UPSTREAM_S = 60.0
+"""Below the keep-alive of common servers, so that a pooled connection is seldom one that they closed."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a running gateway listens."""
+
+    host: str
+    port: int
+    ops_host: str
+    ops_port: int
+
+
+@dataclass(slots=True)
+class Run:
+    """How to run: who is told that it is ready, and what ends it."""
+
+    ready: Callable[[Address], None] = lambda _: None
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    signals: bool = True
+    """Handle SIGINT, SIGTERM and SIGHUP."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: two servers share this process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+async def serve(settings: Settings, run: Run) -> None:
+    """Run one gateway until it is told to stop. Raises ConfigError when it can't start."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with FolderLock(settings.state_dir):
+        gateway = build(settings)
+        await gateway.store.open()
+        try:
+            gateway.reconcile.use_file(settings.models, settings.organisations)
+            await gateway.reconcile.refresh()
+            await _serve(gateway, run)
+        finally:
+            await gateway.outbox.close()
+            await gateway.store.close()
+
+
+async def _serve(gateway: Gateway, run: Run) -> None:
+    settings = gateway.settings
+    with _listen(settings.host, settings.port) as public, _listen(settings.ops_host, settings.ops_port) as ops:
+        address = Address(settings.host, public.getsockname()[1], settings.ops_host, ops.getsockname()[1])
+        server = _Server(_public_config(gateway))
+        ops_server = _Server(_ops_config(gateway))
+        watcher = _watcher(gateway, run)
+        _handle_signals(run, watcher)
+        background = [
+            asyncio.create_task(job, name=name)
+            for name, job in (
+                ("ops", ops_server.serve(sockets=[ops])),
+                ("outbox", gateway.outbox.run(gateway.store)),
+                ("monitor", gateway.monitor.run()),
+                ("sweep", _every(SWEEP_S, _sweeper(gateway))),
+                ("refresh", _every(REFRESH_S, gateway.reconcile.refresh)),
+                ("touch", _every(TOUCH_S, _toucher(gateway))),
+                *((("watch", watcher.run()),) if watcher is not None else ()),
+            )
+        ]
+        serving = asyncio.create_task(server.serve(sockets=[public]), name="public")
+        _write_run_file(settings, address)
+        gc.collect()
+        gc.freeze()  # what the start made lives as long as the process: full collections need not look at it
+        gateway.ready = True
+        run.ready(address)
+        try:
+            await _until_stopped(run, serving, background)
+            await _drain(gateway, server, serving)
+        finally:
+            settings.run_file.unlink(missing_ok=True)
+            ops_server.should_exit = True
+            for task in background[1:]:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await gateway.upstream.close()
+
+
+async def _until_stopped(run: Run, serving: asyncio.Task[None], background: list[asyncio.Task[None]]) -> None:
+    """Wait for the stop; a part that ends by itself is a fault and ends the process rather than limping on."""
+    stop = asyncio.create_task(run.stop.wait())
+    done, _ = await asyncio.wait([stop, serving, *background], return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    for task in done - {stop}:
+        error = task.exception()
+        log.error("part_ended", part=task.get_name(), exc_info=error)
+
+
+async def _drain(gateway: Gateway, server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
+    """Take no new connection, let answers under way come to their end, and cut what is left after the grace period."""
+    gateway.ready = False
+    server.should_exit = True
+    grace_s = gateway.settings.shutdown_grace_s
+    log.info("shutdown_begun", active=len(gateway.inference.active), grace_s=grace_s)
+    deadline = asyncio.get_running_loop().time() + grace_s
+    while gateway.inference.active and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.05)
+    gateway.inference.draining = True
+    gateway.inference.abort_all()
+    server.force_exit = True
+    await asyncio.wait([serving], timeout=5)
+    log.info("shutdown_finished")
+
+
+# -- the loops beside the requests -------------------------------------------------------------------------------------
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Do it again and again; one failure is logged and does not end the loop."""
+    failing = False
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+            failing = False
+        except StoreUnavailable as error:
+            if not failing:
+                log.warning("store_unavailable", reason=error.message)
+            failing = True
+        except Exception:  # the loop must outlive any fault of its work: it is what ends deadlines and revocations
+            log.exception("loop_failed", work=getattr(work, "__qualname__", "?"))
+
+
+def _sweeper(gateway: Gateway) -> Callable[[], Awaitable[None]]:
+    count = 0
+
+    async def sweep() -> None:
+        nonlocal count
+        count += 1
+        gateway.broker.tick()
+        gateway.inference.sweep()
+        if count % 4 == 0:
+            gateway.front.sweep()
+        if count % 40 == 0:
+            gateway.upstream.drop_idle(IDLE_UPSTREAM_S)
+
+    return sweep
+
+
+def _toucher(gateway: Gateway) -> Callable[[], Awaitable[None]]:
+    async def touch() -> None:
+        used = gateway.registry.take_used()
+        if used:
+            await gateway.store.touch_keys(used)
+
+    return touch
+
+
+# -- configuration -----------------------------------------------------------------------------------------------------
+
+
+def _watcher(gateway: Gateway, run: Run) -> ConfigWatcher | None:
+    path = gateway.settings.config_path
+    if path is None:
+        return None
+
+    def apply(settings: Settings) -> None:
+        gateway.settings = replace(
+            gateway.settings, models=settings.models, organisations=settings.organisations, warnings=settings.warnings
+        )
+        gateway.reconcile.use_file(settings.models, settings.organisations)
+
+    return ConfigWatcher(path, lambda: load_config(path, run.environ), apply, current=gateway.settings)
+
+
+def _handle_signals(run: Run, watcher: ConfigWatcher | None) -> None:
+    if not run.signals:
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, run.stop.set)
+    if watcher is not None:
+        loop.add_signal_handler(signal.SIGHUP, watcher.reload_now)
+
+
+# -- listeners ---------------------------------------------------------------------------------------------------------
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"can't listen on {host}:{port}: {error.strerror}; choose another port") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _public_config(gateway: Gateway) -> uvicorn.Config:
+    settings = gateway.settings
+    return uvicorn.Config(
+        gateway.app,  # type: ignore[arg-type]  # an ASGI application, typed as object so that wiring stays small
+        http=protocol_class(gateway.front),  # type: ignore[arg-type]  # any callable that makes a protocol
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=4096,
+        timeout_keep_alive=int(settings.limits.keep_alive_s),
+    )
+
+
+def _ops_config(gateway: Gateway) -> uvicorn.Config:
+    return uvicorn.Config(
+        build_ops_app(ops_sources(gateway)), ws="none", lifespan="off", log_config=None, access_log=False
+    )
+
+
+def _write_run_file(settings: Settings, address: Address) -> None:
+    text = json.dumps(
+        {
+            "pid": os.getpid(),
+            "host": address.host,
+            "port": address.port,
+            "ops_host": address.ops_host,
+            "ops_port": address.ops_port,
+        }
+    )
+    partial = settings.run_file.with_suffix(".part")
+    partial.write_text(text)
+    partial.replace(settings.run_file)
+
+
+def read_run_file(state_dir: Path) -> dict[str, Any] | None:
+    """Where the gateway of this state folder listens; None when none runs."""
+    try:
+        found: dict[str, Any] = json.loads((state_dir / "run.json").read_text())
+        os.kill(int(found["pid"]), 0)
+    except (OSError, ValueError, KeyError):
+        return None
+    return found

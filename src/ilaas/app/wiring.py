@@ -1,0 +1,108 @@
+"""Builds a gateway from its settings. The only place that names implementations."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+
+from ilaas import __version__
+from ilaas.adapters.broker_memory import MemoryBroker
+from ilaas.adapters.monitor import Monitor, MonitorOptions
+from ilaas.adapters.outbox import FileOutbox
+from ilaas.adapters.secret import load_secret
+from ilaas.adapters.sql import SqlStore
+from ilaas.app.settings import Settings
+from ilaas.core.quota import QuotaBook
+from ilaas.http.app import AppSources, build_app
+from ilaas.http.front import Front
+from ilaas.ports.store import Store
+from ilaas.relay.upstream import HttpUpstream
+from ilaas.services.accounting import Accounting
+from ilaas.services.admission import Admission
+from ilaas.services.context import Context, InferencePolicy
+from ilaas.services.inference import Inference
+from ilaas.services.models import ModelPages
+from ilaas.services.quotas import Quotas
+from ilaas.services.reconcile import Reconcile
+from ilaas.services.registry import Registry
+
+
+@dataclass(slots=True, kw_only=True)
+class Gateway:
+    """All the parts of one gateway process, put together and not yet started."""
+
+    settings: Settings
+    store: Store
+    outbox: FileOutbox
+    registry: Registry
+    reconcile: Reconcile
+    broker: MemoryBroker
+    upstream: HttpUpstream
+    accounting: Accounting
+    inference: Inference
+    front: Front
+    monitor: Monitor
+    app: object
+    """The ASGI application of the public listener."""
+    started_at_s: float
+    """Epoch."""
+    ready: bool = False
+
+
+def open_store(settings: Settings) -> SqlStore:
+    """The store of these settings, not opened yet; the command line works on it directly."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return SqlStore(settings.database_url, load_secret(settings.state_dir))
+
+
+def build(settings: Settings) -> Gateway:
+    """Put one embedded gateway together."""
+    clock, epoch = time.monotonic, time.time
+    store = open_store(settings)
+    registry = Registry(load_secret(settings.state_dir).pepper, epoch)
+    broker = MemoryBroker(clock)
+    upstream = HttpUpstream(clock)
+    outbox = FileOutbox(settings.state_dir / "outbox")
+    accounting = Accounting(outbox, registry.key_used)
+    quotas = QuotaBook()
+    context = Context(
+        broker=broker,
+        upstream=upstream,
+        accounting=accounting,
+        quotas=Quotas(quotas, clock, epoch),
+        clock=clock,
+        epoch=epoch,
+        policy=InferencePolicy(
+            keepalive_comment_s=settings.keepalive_comment_s, historic_overload_text=settings.historic_overload_text
+        ),
+    )
+    admission = Admission(registry, epoch)
+    inference = Inference(admission, context, f"req-{secrets.token_hex(6)}-")
+    options = MonitorOptions(
+        statistics_interval_s=settings.statistics_interval_s, health_interval_s=settings.health_interval_s
+    )
+    gateway = Gateway(
+        settings=settings,
+        store=store,
+        outbox=outbox,
+        registry=registry,
+        reconcile=Reconcile(store, registry, quotas, broker.configure),
+        broker=broker,
+        upstream=upstream,
+        accounting=accounting,
+        inference=inference,
+        front=Front(inference, settings.limits),
+        monitor=Monitor(lambda: registry.catalogue, broker.report, broker.check, options),
+        app=None,
+        started_at_s=epoch(),
+    )
+    gateway.app = build_app(
+        AppSources(
+            admission=admission,
+            pages=ModelPages(admission, broker, int(gateway.started_at_s)),
+            ready=lambda: gateway.ready,
+            version=__version__,
+        )
+    )
+    return gateway

@@ -1,0 +1,85 @@
+"""Brings what operators changed into the running gateway: the file's models, the store's keys, servers and marks.
+
+The file and the store are each read whole and swapped in at once; a request sees the old state or the new, never half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from ilaas.core.catalogue import Catalogue, ModelSpec
+from ilaas.core.quota import Limits, QuotaBook, Subject
+from ilaas.core.tenancy import Directory, Organisation
+from ilaas.ports.store import Store, StoredServer
+from ilaas.services.registry import Registry
+
+
+class Reconcile:
+    """Keeps registry, dispatcher and quotas equal to what is configured."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        quotas: QuotaBook,
+        configure: Callable[[Catalogue, Mapping[str, float]], None],
+    ) -> None:
+        """`configure` gives the dispatcher its models and the organisations' weights."""
+        self._store = store
+        self._registry = registry
+        self._quotas = quotas
+        self._configure = configure
+        self._models: tuple[ModelSpec, ...] = ()
+        self._organisations: tuple[Organisation, ...] = ()
+        self._stored: Sequence[StoredServer] = ()
+        self._draining: frozenset[str] = frozenset()
+        self._directory = Directory()
+        self._revision: int | None = None
+
+    def use_file(self, models: tuple[ModelSpec, ...], organisations: tuple[Organisation, ...]) -> None:
+        """The configuration file was read: its models and organisations hold from now on."""
+        self._models = models
+        self._organisations = organisations
+        self._apply()
+
+    async def refresh(self) -> bool:
+        """Read the store again if it changed; tells whether it did. Raises StoreUnavailable (the old state stays)."""
+        revision = await self._store.revision()
+        if revision == self._revision:
+            return False
+        self._directory = await self._store.directory()
+        self._stored = await self._store.servers()
+        self._draining = await self._store.draining()
+        self._revision = revision
+        self._apply()
+        return True
+
+    def _apply(self) -> None:
+        catalogue = merge(self._models, self._stored, self._draining)
+        organisations = {**self._directory.organisations, **{each.name: each for each in self._organisations}}
+        self._registry.set_catalogue(catalogue)
+        self._registry.set_directory(replace(self._directory, organisations=organisations))
+        limits: dict[Subject, Limits] = {
+            Subject.of_organisation(each.name): each.limits for each in organisations.values() if each.limits
+        }
+        limits.update({Subject.of_key(key.id): key.limits for key in self._directory.keys.values() if key.limits})
+        self._quotas.set_limits(limits)
+        self._configure(catalogue, self._registry.weights())
+
+
+def merge(models: Sequence[ModelSpec], stored: Sequence[StoredServer], draining: frozenset[str]) -> Catalogue:
+    """The catalogue in force: the file's models with the servers added at run time, and the drain marks.
+
+    A server added for a model that the file no longer has is left out; so is one whose id the file has taken since.
+    """
+    merged = []
+    for model in models:
+        known = {server.id for server in model.servers}
+        added = [each.spec for each in stored if each.model == model.name and each.spec.id not in known]
+        servers = tuple(
+            replace(server, draining=True) if server.id in draining and not server.draining else server
+            for server in (*model.servers, *added)
+        )
+        merged.append(replace(model, servers=servers))
+    return Catalogue.of(merged)
