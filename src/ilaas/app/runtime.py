@@ -136,9 +136,7 @@ async def _drain(gateway: Gateway, server: uvicorn.Server, serving: asyncio.Task
     server.should_exit = True
     grace_s = gateway.settings.shutdown_grace_s
     log.info("shutdown_begun", active=len(gateway.inference.active), grace_s=grace_s)
-    deadline = asyncio.get_running_loop().time() + grace_s
-    while gateway.inference.active and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(0.05)
+    await asyncio.wait([serving], timeout=grace_s)  # uvicorn waits until every connection has closed
     gateway.inference.draining = True
     gateway.inference.abort_all()
     server.force_exit = True
