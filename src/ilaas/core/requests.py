@@ -238,7 +238,7 @@ def prefix_hash(fields: dict[str, Any]) -> int:
 # -- the body for a server ---------------------------------------------------------------------------------------------
 
 _MODEL_KEY = b'"model"'
-_MODEL_VALUE = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+_MODEL_VALUE = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 _USAGE_OPTION = b'"stream_options":{"include_usage":true},'
 
 
@@ -278,14 +278,15 @@ def _length_field_to_rename(request: ParsedRequest, engine: Engine) -> tuple[str
 def _spliced(request: ParsedRequest, served_name: str, *, ask_usage: bool) -> bytes | None:
     """The client's own bytes with the name replaced and the usage option put in front; None when that is not safe.
 
-    Safe means: the bytes `"model"` stand in the body once, so that they can only be the top-level key that was read.
+    Safe means: the bytes `"model"` stand in the body once and with the value that was read. Else a server that takes the
+    first of two equal keys would serve a model that nobody has checked.
     """
     body = request.raw
+    if body.count(_MODEL_KEY) != 1:
+        return None
     if request.model != served_name:
-        if body.count(_MODEL_KEY) != 1:
-            return None
         found = _MODEL_VALUE.search(body)
-        if found is None:
+        if found is None or orjson.loads(found[1]) != request.model:
             return None
         start, end = found.span()
         body = body[:start] + b'"model":' + orjson.dumps(served_name) + body[end:]
