@@ -138,9 +138,11 @@ class EventStream:
             self._last = data
             return data
         self.done = True
+        before = data[: data.index(_DONE)]
+        self._last = before or self._last
         if self._wants_usage and self.usage is None:
             self._held = True
-            data = data[: data.index(_DONE)]
+            return before
         return data
 
     def _complete(self, data: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -80,10 +81,8 @@ def test_bad_input_is_refused_with_the_field_and_the_remedy(
 
 @given(st.binary(max_size=300))
 def test_any_bytes_give_a_request_or_an_error_that_can_be_told(raw: bytes) -> None:
-    try:
+    with suppress(InvalidRequest, Unprocessable):
         parse(CHAT, raw)
-    except IlaasError as error:
-        assert error.status in (400, 422)
 
 
 json_values = st.recursive(
