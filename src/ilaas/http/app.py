@@ -84,10 +84,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: no such path, or another method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     path = request.url.path
-    if status == 405 or path in ENDPOINTS:
-        wanted = "POST" if path in ENDPOINTS else "another method"
-        answer = _answer(MethodNotAllowed(f"{path} takes {wanted}, not {request.method}."))
-        answer.headers["allow"] = "POST" if path in ENDPOINTS else "GET"
+    infers = path in ENDPOINTS and request.method != "POST"
+    if status == 405 or infers:
+        answer = _answer(MethodNotAllowed(f"{path} takes {'POST' if infers else 'GET'}, not {request.method}."))
+        answer.headers["allow"] = "POST" if infers else "GET"
         return answer
     if status == 404:
         return _answer(NotFound(f"There is no {request.method} {path[:200]} here; the API begins at /v1."))

@@ -45,8 +45,15 @@ def protocol_class(front: Front) -> Callable[..., asyncio.Protocol]:
 class GatewayProtocol(HttpToolsProtocol):
     """One connection. Implements ports.client.AnswerWriter."""
 
-    def __init__(self, front: Front, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
-        super().__init__(config, server_state, app_state)
+    def __init__(
+        self,
+        front: Front,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
         self._front = front
         self._limits = front.limits
         self._exchange: Exchange | None = None
