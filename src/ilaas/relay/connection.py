@@ -36,6 +36,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_part",
         "_paused",
         "_release",
+        "_reusable",
         "_status",
         "answered",
         "fresh",
@@ -61,6 +62,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._paused = False
         self._overrun = False
+        self._reusable = False
         self._reset()
 
     def _reset(self) -> None:
@@ -199,6 +201,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The answer is whole (informational answers have no end of their own)."""
         if self._status:
             self._complete = True
+            self._reusable = self._parser.should_keep_alive()  # asked later, the parser has forgotten the framing
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
@@ -207,7 +210,7 @@ class UpstreamConnection(asyncio.Protocol):
         sink, self.sink = self.sink, None
         self.fresh = False
         self.resume()
-        self._release(self, self._parser.should_keep_alive() and not self._overrun)
+        self._release(self, self._reusable and not self._overrun)
         if sink is not None:
             sink.upstream_end()
 
