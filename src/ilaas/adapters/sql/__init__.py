@@ -1,1 +1,5 @@
-"""The Store on SQLAlchemy: SQLite when embedded, PostgreSQL when distributed."""
+"""The Store on SQLAlchemy Core: SQLite when embedded, PostgreSQL when distributed. A file per entity."""
+
+from ilaas.adapters.sql.store import SqlStore
+
+__all__ = ["SqlStore"]
