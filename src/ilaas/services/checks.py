@@ -1,0 +1,49 @@
+"""Checks of what people type: names, tokens and addresses."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from ilaas.core import keys
+from ilaas.core.errors import InvalidRequest
+
+_MAX_NAME_CHARS = 255
+
+
+def checked_token(token: str) -> str:
+    """A token that may become a key. Raises InvalidRequest."""
+    if not token or not token.isascii() or any(char.isspace() or not char.isprintable() for char in token):
+        raise InvalidRequest("A token is made of ASCII characters without spaces.", param="token")
+    if keys.is_mistyped(token):
+        raise InvalidRequest("The token has the form of a key, but its checksum is wrong. Copy it again, whole.")
+    return token
+
+
+def check_names(**names: str) -> None:
+    """Raises InvalidRequest for a name that can't be shown on one line, or is empty or too long."""
+    for param, name in names.items():
+        if not name or name != name.strip() or not name.isprintable() or len(name) > _MAX_NAME_CHARS:
+            raise InvalidRequest(
+                f"The {param} is a text of 1 to {_MAX_NAME_CHARS} printable characters, without spaces around it.",
+                param=param,
+            )
+
+
+def base_url(url: str) -> str:
+    """The address as `ServerSpec.url` wants it: without `/v1`. Raises InvalidRequest when it is no base URL."""
+    try:
+        parts = urlsplit(url.strip())
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise InvalidRequest("The URL is one such as https://gpu1.example.org:8000.", param="url")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise InvalidRequest("The URL holds no user, query or fragment; give the server's token apart.", param="url")
+    return parts._replace(path=parts.path.rstrip("/").removesuffix("/v1").rstrip("/")).geturl()
+
+
+def slug(text: str) -> str:
+    """Lower-case letters, digits and hyphens, for ids."""
+    words = "".join(char if char.isascii() and char.isalnum() else " " for char in text.lower()).split()
+    return "-".join(words) or "x"
