@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
@@ -107,6 +108,14 @@ class Running:
     def last_words(self) -> str:
         """The end of its log."""
         return self.log.read_text(errors="replace")[-2000:]
+
+    def __enter__(self) -> Self:
+        """The process, until the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it, whatever happened."""
+        self.stop()
 
     def stop(self) -> None:
         """Ask it to end, then end it."""

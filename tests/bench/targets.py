@@ -51,7 +51,8 @@ http {{
 """
 
 GATEWAY_CONFIGURATION = """
-ops_port: {ops_port}
+metrics: {{port: 0}}
+shutdown_grace: 1s
 models:
   - name: {model}
     model: {served}
@@ -61,7 +62,7 @@ models:
 
 GATEWAY_SERVER = """      - url: http://127.0.0.1:{port}
         site: bench-{number}
-        organization: bench-{number}
+        organisation: bench-{number}
         max_parallel_requests: 20000
 """
 
@@ -81,12 +82,9 @@ class Target:
 def upstream_server(folder: Path) -> Iterator[Target]:
     """The upstream, on two ports: two servers, so that there is something to choose between."""
     ports = (free_port(), free_port())
-    running = start("upstream", [sys.executable, "-m", "tests.bench.upstream", *map(str, ports)], folder, ports)
-    try:
+    with start("upstream", [sys.executable, "-m", "tests.bench.upstream", *map(str, ports)], folder, ports) as running:
         running.wait_for("/health", ports[0])
         yield Target("direct", ports[0], running)
-    finally:
-        running.stop()
 
 
 @contextmanager
@@ -105,12 +103,9 @@ def nginx(folder: Path, servers: tuple[int, ...]) -> Iterator[Target]:
         )
     )
     command = [program, "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "nginx-error.log"]
-    running = start("nginx", command, folder, (port,))
-    try:
+    with start("nginx", command, folder, (port,)) as running:
         running.wait_for("/health", port)
         yield Target("nginx", port, running)
-    finally:
-        running.stop()
 
 
 @contextmanager
@@ -122,7 +117,6 @@ def gateway(folder: Path, servers: tuple[int, ...]) -> Iterator[Target]:
     configuration = folder / "ilaas.yaml"
     configuration.write_text(
         GATEWAY_CONFIGURATION.format(
-            ops_port=free_port(),
             model=MODEL,
             served=upstream.NAME,
             servers="".join(GATEWAY_SERVER.format(port=server, number=n) for n, server in enumerate(servers)),
@@ -130,8 +124,7 @@ def gateway(folder: Path, servers: tuple[int, ...]) -> Iterator[Target]:
     )
     environment = {"ILAAS_STATE_DIR": str(state)}
     command = [program, "serve", "--config", configuration, "--host", "127.0.0.1", "--port", str(port)]
-    running = start("ilaas", command, folder, (port,), environment)
-    try:
+    with start("ilaas", command, folder, (port,), environment) as running:
         running.wait_for("/health/readiness", port)
         key = subprocess.run(
             [program, "key", "create", "--organisation", "bench-0", "--project", "bench", "--name", "bench"],
@@ -141,8 +134,6 @@ def gateway(folder: Path, servers: tuple[int, ...]) -> Iterator[Target]:
             text=True,
         ).stdout.strip()
         yield Target("ilaas", port, running, MODEL, key)
-    finally:
-        running.stop()
 
 
 @contextmanager
@@ -157,10 +148,7 @@ def router(folder: Path, servers: tuple[int, ...]) -> Iterator[Target]:
         "--max-concurrent-requests", "20000",
         "--worker-urls", *(f"http://127.0.0.1:{server}" for server in servers),
     ]  # fmt: skip
-    running = start("sglang-router", command, folder, (port,))
-    try:
+    with start("sglang-router", command, folder, (port,)) as running:
         running.wait_for("/health", port)
         running.wait_for("/readiness", port)
         yield Target("sglang-router", port, running)
-    finally:
-        running.stop()
