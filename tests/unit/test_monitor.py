@@ -106,9 +106,9 @@ def catalogue(*servers: ServerSpec, model: str = "model") -> Catalogue:
 
 
 @asynccontextmanager
-async def watching(first: Catalogue, *, timeout_s: float = 5.0):
+async def watching(first: Catalogue, *, timeout_s: float = 5.0, **more: float):
     watch = Watch(first)
-    options = MonitorOptions(timeout_s=timeout_s, sleep=watch.sleep, jitter=lambda: 0.5)
+    options = MonitorOptions(timeout_s=timeout_s, sleep=watch.sleep, jitter=lambda: 0.5, **more)
     watch.monitor = Monitor(lambda: watch.catalogue, watch.report, watch.check, options)
     task = asyncio.create_task(watch.monitor.run())
     try:
@@ -208,12 +208,14 @@ async def test_a_new_token_is_used_after_the_change():
 
 
 async def test_a_server_without_a_list_of_models_is_asked_for_its_health():
-    async with FakeServer({"/health": (200, b"")}) as fake:
-        async with watching(catalogue(server(fake.url, "a", engine=Engine.OPENAI))) as watch:
-            await watch.until(lambda: watch.checked("a", ok=True))
-            assert fake.paths("/metrics") == 0
-            fake.pages = {"/health": (503, b"")}
-            await watch.until(lambda: watch.checked("a", ok=False))
+    async with (
+        FakeServer({"/health": (200, b"")}) as fake,
+        watching(catalogue(server(fake.url, "a", engine=Engine.OPENAI))) as watch,
+    ):
+        await watch.until(lambda: watch.checked("a", ok=True))
+        assert fake.paths("/metrics") == 0
+        fake.pages = {"/health": (503, b"")}
+        await watch.until(lambda: watch.checked("a", ok=False))
 
 
 async def test_a_server_that_offers_nothing_to_ask_is_not_called_sick():
@@ -231,28 +233,34 @@ async def test_a_refused_token_counts_as_not_healthy():
 
 async def test_llamacpp_is_known_by_its_slots_when_its_metrics_are_off():
     pages = {"/metrics": (501, b""), "/slots": (200, b'[{"is_processing":true},{"is_processing":false}]')}
-    async with FakeServer(pages) as fake:
-        async with watching(catalogue(server(fake.url, "a", engine=Engine.LLAMACPP))) as watch:
-            await watch.until(lambda: watch.reported("a"))
-            assert (watch.reports[0][2].slots, watch.reports[0][2].running) == (2, 1)
+    async with (
+        FakeServer(pages) as fake,
+        watching(catalogue(server(fake.url, "a", engine=Engine.LLAMACPP))) as watch,
+    ):
+        await watch.until(lambda: watch.reported("a"))
+        assert (watch.reports[0][2].slots, watch.reports[0][2].running) == (2, 1)
 
 
 async def test_a_page_without_end_is_cut_and_not_reported():
     huge = VLLM + b"# x\n" * (MAX_BYTES // 4 + 1)
     with structlog.testing.capture_logs() as logs:
-        async with FakeServer({**OK, "/metrics": (200, huge)}) as fake:
-            async with watching(catalogue(server(fake.url, "a"))) as watch:
-                await watch.until(lambda: fake.paths("/metrics") >= 2)
-                assert not watch.reports
+        async with (
+            FakeServer({**OK, "/metrics": (200, huge)}) as fake,
+            watching(catalogue(server(fake.url, "a"))) as watch,
+        ):
+            await watch.until(lambda: fake.paths("/metrics") >= 2)
+            assert not watch.reports
     assert [line["fault"] for line in logs if line["event"] == "server_statistics_failed"] == ["longer than 4 MiB"]
 
 
 async def test_redirects_are_not_followed_so_that_the_token_goes_nowhere_else():
     async with FakeServer(OK) as thief:
         moved = b"HTTP/1.1 302 x\r\nlocation: %b/v1/models\r\ncontent-length: 0\r\n\r\n" % thief.url.encode()
-        async with FakeServer({"/v1/models": moved, "/metrics": moved}) as fake:
-            async with watching(catalogue(server(fake.url, "a", token="t"))) as watch:
-                await watch.until(lambda: watch.checked("a", ok=False, times=2))
+        async with (
+            FakeServer({"/v1/models": moved, "/metrics": moved}) as fake,
+            watching(catalogue(server(fake.url, "a", token="t"))) as watch,
+        ):
+            await watch.until(lambda: watch.checked("a", ok=False, times=2))
         assert not thief.seen
 
 
@@ -285,13 +293,24 @@ async def test_a_fault_of_the_one_who_is_told_ends_nothing_and_is_logged_once():
 
 
 async def test_cancelling_the_monitor_ends_every_watch():
-    before = asyncio.all_tasks()
+    def watches() -> list[str]:
+        return [repr(task) for task in asyncio.all_tasks() if "Monitor._watch" in repr(task)]
+
     async with FakeServer({"/metrics": None, "/v1/models": None}) as fake:
-        async with watching(catalogue(server(fake.url, "a"))) as watch:
+        spec = catalogue(server(fake.url, "a"))
+        async with watching(spec) as watch:
             while not fake.seen:
                 await watch.sleep(0)
-        left = [task for task in asyncio.all_tasks() - before if "_watch" in repr(task)]
-        assert not left
+            assert len(watches()) == 2
+        assert not watches()
+
+
+async def test_with_many_servers_each_is_read_less_often():
+    async with FakeServer(OK) as fake:
+        spec = catalogue(*(server(fake.url, name, token=name) for name in "abc"))
+        async with watching(spec, max_reads_per_s=0.25) as watch:
+            await watch.until(lambda: watch.sleeps.count(12.0) >= 3)
+            assert 1.0 not in watch.sleeps
 
 
 def test_a_token_is_not_in_the_options_or_the_address():

@@ -34,7 +34,7 @@ def build_ops_app(sources: OpsSources) -> Starlette:
         return Response(await asyncio.to_thread(make_text), headers={"content-type": PROMETHEUS_TEXT})
 
     async def state(_request: Request) -> Response:
-        return Response(orjson.dumps(sources.state()), media_type="application/json")
+        return Response(orjson.dumps(sources.state(), option=orjson.OPT_NON_STR_KEYS), media_type="application/json")
 
     async def health(_request: Request) -> Response:
         ready = sources.ready()
