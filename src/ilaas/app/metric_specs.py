@@ -100,7 +100,7 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("ilaas_active_requests", Kind.GAUGE, (), "Requests under way: queued, at a server or being answered."),
     MetricSpec("ilaas_open_connections", Kind.GAUGE, (), "Connections of clients to the public listener."),
     MetricSpec(
-        "ilaas_outbox_pending_bytes", Kind.GAUGE, (), "Usage records on disk that are not known to be in the store."
+        "ilaas_outbox_pending_records", Kind.GAUGE, (), "Usage records that are not known to be in the store yet."
     ),
     MetricSpec(
         "ilaas_event_loop_lag_seconds", Kind.GAUGE, (), "Longest the event loop was held up during the last 15 s."

@@ -31,7 +31,7 @@ class ProcessGauges:
 
     active_requests: int = 0
     open_connections: int = 0
-    outbox_pending_bytes: int = 0
+    outbox_pending_records: int = 0
     event_loop_lag_s: float = 0.0
     uptime_s: float = 0.0
 
@@ -191,7 +191,7 @@ def _process(gauges: ProcessGauges) -> Iterator[Metric]:
     for name, value in (
         ("ilaas_active_requests", gauges.active_requests),
         ("ilaas_open_connections", gauges.open_connections),
-        ("ilaas_outbox_pending_bytes", gauges.outbox_pending_bytes),
+        ("ilaas_outbox_pending_records", gauges.outbox_pending_records),
         ("ilaas_event_loop_lag_seconds", gauges.event_loop_lag_s),
         ("ilaas_uptime_seconds", gauges.uptime_s),
     ):

@@ -17,8 +17,6 @@ from ilaas.app.metrics import Observed, ProcessGauges, Snapshot, state
 from ilaas.http.ops import OpsSources
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ilaas.app.wiring import Gateway
 
 HIDDEN = "[hidden]"
@@ -133,13 +131,12 @@ def ops_sources(gateway: Gateway) -> OpsSources:
     lag = LoopLag()
     lag.start()
     loop = asyncio.get_running_loop()
-    outbox_folder = gateway.settings.state_dir / "outbox"
 
     def gauges() -> ProcessGauges:
         return ProcessGauges(
             active_requests=len(gateway.inference.active),
             open_connections=len(gateway.front.connections),
-            outbox_pending_bytes=_size(outbox_folder),
+            outbox_pending_records=gateway.outbox.pending(),
             event_loop_lag_s=lag.worst_s(loop.time()),
             uptime_s=time.time() - gateway.started_at_s,
         )
@@ -153,17 +150,3 @@ def ops_sources(gateway: Gateway) -> OpsSources:
     return OpsSources(
         metrics=lambda: Snapshot.take(observed).text, state=lambda: state(observed), ready=lambda: gateway.ready
     )
-
-
-def _size(folder: Path) -> int:
-    """Bytes of the files in a folder; those that go while it is looked at count nothing."""
-    total = 0
-    try:
-        for file in folder.iterdir():
-            try:
-                total += file.stat().st_size
-            except FileNotFoundError:
-                continue
-    except FileNotFoundError:
-        return 0
-    return total
