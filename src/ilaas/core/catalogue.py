@@ -95,6 +95,13 @@ class ModelSpec:
     organisations: frozenset[str] | None = None
     """Who may use it; None is every organisation."""
     policy: DispatchPolicy = DispatchPolicy()
+    widest_window: int = field(init=False, default=0)
+    """The largest context window of its servers in tokens; 0 when all have the same, so that none need be chosen."""
+
+    def __post_init__(self) -> None:
+        windows = {server.context_window for server in self.servers}
+        widest = max((window for window in windows if window), default=0)
+        object.__setattr__(self, "widest_window", widest if len(windows) > 1 else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,28 @@ def parse(endpoint: Endpoint, raw: bytes) -> ParsedRequest:
     )
 
 
+def context_tokens(request: ParsedRequest, widest: int) -> int:
+    """The window a server should have for this request, for choosing between servers; never more than the widest.
+
+    Counts texts only: an image in the body is long and costs few tokens. The server has the last word.
+    """
+    fields = request.fields
+    characters = 0
+    for message in fields.get("messages") or ():
+        content = message.get("content")
+        if type(content) is str:
+            characters += len(content)
+        elif type(content) is list:
+            characters += sum(
+                len(text) for part in content if type(part) is dict and type(text := part.get("text")) is str
+            )
+    prompt = fields.get("prompt")
+    if type(prompt) is str:
+        characters += len(prompt)
+    asked = fields.get("max_completion_tokens") or fields.get("max_tokens") or 0
+    return min(characters // BYTES_PER_TOKEN + int(asked), widest)
+
+
 def _check_ranges(fields: dict[str, Any]) -> None:
     for name in fields.keys() & _RANGES.keys():
         value = fields[name]

@@ -10,7 +10,7 @@ import re
 
 from ilaas.core.dispatch.events import Ticket
 from ilaas.core.errors import Draining, IlaasError, UnsupportedMediaType
-from ilaas.core.requests import ENDPOINTS, Endpoint, parse, prefix_hash, priority, request_class, routing_mode
+from ilaas.core.requests import ENDPOINTS, Endpoint, context_tokens, parse, prefix_hash, priority, request_class, routing_mode
 from ilaas.core.values import Outcome, RequestClass
 from ilaas.ports.client import AnswerWriter, InboundRequest
 from ilaas.services.admission import Admission
@@ -78,6 +78,7 @@ class Inference:
             routing_mode=mode,
             priority=priority(fields, key.priority),
             estimated_tokens=parsed.prompt_tokens + parsed.max_tokens,
+            context_tokens=context_tokens(parsed, model.widest_window) if model.widest_window else 0,
             prefix_hash=prefix_hash(fields) if len(model.servers) > 1 and endpoint.generates else 0,
             arrived_s=now,
             deadline_s=now + (deadlines.batch_queue_s if batch else deadlines.queue_s),

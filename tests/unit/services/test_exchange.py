@@ -485,3 +485,15 @@ def test_two_servers_with_other_names_for_the_model_each_get_their_own() -> None
     asked = house.ask()
     asked.call.head(500)
     assert [orjson.loads(call.request.body)["model"] for call in house.upstream.calls] == ["a", "b"]
+
+
+def test_a_long_prompt_asks_for_a_wide_window_only_where_servers_differ_and_images_do_not_count() -> None:
+    narrow, wide = server("one", context_window=8_000), server("two", context_window=100_000)
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 900_000}}
+    content = [{"type": "text", "text": "x" * 40_000}, picture]
+    body = {"model": "public", "messages": [{"role": "user", "content": content}], "max_tokens": 500}
+    asked = House(servers=[narrow, wide]).ask(body)
+    assert asked.exchange.ticket.context_tokens == 10_500  # type: ignore[attr-defined]
+    assert House(servers=[wide, wide]).ask(body).exchange.ticket.context_tokens == 0  # type: ignore[attr-defined]
+    body["messages"][0]["content"] = "x" * 4_000_000  # type: ignore[index]
+    assert House(servers=[narrow, wide]).ask(body).exchange.ticket.context_tokens == 100_000  # type: ignore[attr-defined]
