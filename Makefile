@@ -26,6 +26,7 @@ format: setup
 
 bench: setup                     ## CPU per request and per chunk, side by side with nginx
 	scripts/need.sh nginx nginx-light
+	scripts/bench-router.sh
 	$(BIN)/python -m tests.bench $(ARGS)
 
 setup: $(VENV)/.runtime $(VENV)/.dev   ## only make .venv

@@ -167,7 +167,11 @@ class Connection(asyncio.Protocol):
         if count > 0:
             self._write(CHUNK * count)
             self._left -= count
-            self._loop.call_later(self._gap_s, self._step)
+            if self._gap_s:
+                # a server that batches gives all its streams a token in the same step: at multiples of the gap
+                self._loop.call_at((self._loop.time() // self._gap_s + 1) * self._gap_s, self._step)
+            else:
+                self._loop.call_soon(self._step)
         else:
             self._write(LAST_CHUNK + END)
             self._stop()
