@@ -21,8 +21,6 @@ from ilaas.ports.store import Store
 
 _FLUSH_S = 0.02
 _RETRY_S = 0.5
-_DRAIN_S = 1.0
-_MAX_BACK_OFF_S = 10.0
 _BATCH = 1_000
 _MAX_BUFFERED = 50_000
 """Records held in memory while the disk does not take them."""
@@ -87,9 +85,9 @@ class FileOutbox:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.rotate)
         self._thread.shutdown(wait=False)
 
-    async def run(self, store: Store) -> None:
-        """Empty the outbox into the Store, about once a second, until cancelled."""
-        pause_s = _DRAIN_S
+    async def run(self, store: Store, *, interval_s: float = 1.0, max_interval_s: float = 10.0) -> None:
+        """Empty the outbox into the Store, about once a second, until cancelled; less often while the Store is away."""
+        pause_s = interval_s
         away = False
         while True:
             try:
@@ -97,11 +95,11 @@ class FileOutbox:
             except (StoreUnavailable, OSError) as error:
                 if not away:
                     _log.warning("outbox_drain_failed", reason=str(error), pending=self.pending())
-                away, pause_s = True, min(2 * pause_s, _MAX_BACK_OFF_S)
+                away, pause_s = True, min(2 * pause_s, max_interval_s)
             else:
                 if away:
                     _log.info("outbox_drain_resumed", pending=self.pending())
-                away, pause_s = False, _DRAIN_S
+                away, pause_s = False, interval_s
             await asyncio.sleep(pause_s)
 
     async def drain(self, store: Store) -> int:

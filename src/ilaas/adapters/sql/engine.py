@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -113,14 +112,15 @@ def translated() -> Iterator[None]:
     """The driver's errors in our words. None of them shows a value that was being written."""
     try:
         yield
-    except IntegrityError as error:
-        raise Conflict("It exists already, or what it belongs to does not exist.") from error
-    except (DataError, OverflowError) as error:
-        raise Unprocessable("A value is out of what the database can hold.") from error
     except DBAPIError as error:
-        if isinstance(error.orig, sqlite3.DataError):
+        kind = str(getattr(error.orig, "sqlstate", None) or "")[:2]  # PostgreSQL's class of errors: not all are mapped
+        if isinstance(error, IntegrityError) or kind == "23":
+            raise Conflict("It exists already, or what it belongs to does not exist.") from error
+        if isinstance(error, DataError) or kind == "22":
             raise Unprocessable("A value is out of what the database can hold.") from error
         raise StoreUnavailable(f"The database does not answer: {_reason(error.orig or error)}.") from error
+    except OverflowError as error:
+        raise Unprocessable("A value is out of what the database can hold.") from error
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"The database does not answer: {_reason(error)}.") from error
 

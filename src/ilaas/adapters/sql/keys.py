@@ -24,9 +24,9 @@ _TOUCH = (
 )
 
 
-async def changed_since(connection: AsyncConnection, revision: int, dead_before_s: float) -> list[Key]:
-    """Those that were made or changed after that revision, without those that died before that time."""
-    rows = await connection.execute(select(KEYS).where(KEYS.c.revision > revision, _live_at(dead_before_s)))
+async def changed_since(connection: AsyncConnection, revision: int) -> list[Key]:
+    """Those that were made or changed after that revision, dead ones too."""
+    rows = await connection.execute(select(KEYS).where(KEYS.c.revision > revision))
     return [_key(row) for row in rows]
 
 

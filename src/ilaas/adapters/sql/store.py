@@ -12,7 +12,7 @@ from ilaas.adapters.secret import Secret
 from ilaas.adapters.sql import keys, organisations, revision, servers, usage
 from ilaas.adapters.sql.engine import Database, make_sqlite_file
 from ilaas.adapters.sql.schema import migrate
-from ilaas.core.errors import NotFound
+from ilaas.core.errors import Conflict, NotFound, Unprocessable
 from ilaas.core.tenancy import Directory, Key, Organisation
 from ilaas.core.usage import UsageRecord
 from ilaas.ports.store import AuditLine, StoredServer
@@ -49,13 +49,23 @@ class SqlStore:
     async def directory(self) -> Directory:
         """The snapshot of last time, with what has changed since: 100,000 keys are read once, not at each change."""
         last = self._snapshot
+        since_s = self._epoch() - LONG_DEAD_S
         async with self._database.read() as connection:
             # The revision first: what is committed in between is then read again next time, and never missed.
             now = await revision.current(connection)
+            if now == last.revision:
+                return last
             new_organisations = await organisations.changed_since(connection, last.revision)
-            new_keys = await keys.changed_since(connection, last.revision, self._epoch() - LONG_DEAD_S)
+            if last.revision:
+                new_keys = await keys.changed_since(connection, last.revision)
+            else:
+                new_keys = await keys.select_keys(connection, None, since_s)
+        by_digest = {**last.keys, **{key.digest: key for key in new_keys}}
+        for key in new_keys:
+            if not key.usable_at(since_s):
+                del by_digest[key.digest]
         self._snapshot = Directory(
-            keys={**last.keys, **{key.digest: key for key in new_keys}},
+            keys=by_digest,
             organisations={**last.organisations, **{one.name: one for one in new_organisations}},
             revision=now,
         )
@@ -141,8 +151,11 @@ class SqlStore:
         """Insert the records not there yet, in one transaction; returns how many were new."""
         if not records:
             return 0
-        async with self._database.write() as connection:
-            return await usage.add(connection, records)
+        try:
+            async with self._database.write() as connection:
+                return await usage.add(connection, records)
+        except Conflict as error:  # not of ids, which may be there already: a value that must not be missing
+            raise Unprocessable("A usage record has a value that the database does not take.") from error
 
     async def audit(self, *, limit: int = 100) -> Sequence[AuditLine]:
         """The newest lines first."""

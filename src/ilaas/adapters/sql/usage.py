@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 import orjson
 from sqlalchemy import BigInteger, Boolean, Integer, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ilaas.adapters.sql.tables import USAGE_RECORDS
+from ilaas.core.errors import Unprocessable
 from ilaas.core.usage import UsageRecord
 
 _COLUMNS = tuple(USAGE_RECORDS.columns)
+_LARGE = attrgetter(*(column.name for column in _COLUMNS if isinstance(column.type, BigInteger)))
+_LARGEST = 2**63 - 1
 _NAMES = ", ".join(column.name for column in _COLUMNS)
 
 
@@ -37,7 +41,13 @@ _POSTGRESQL = text(
 
 
 async def add(connection: AsyncConnection, records: Sequence[UsageRecord]) -> int:
-    """Insert those that are not there yet; returns how many were."""
+    """Insert those that are not there yet; returns how many were. Raises Unprocessable for values that don't fit."""
+    if any(max(_LARGE(record)) > _LARGEST for record in records):  # SQLite would make a float of it
+        raise Unprocessable("A usage record has a number above 2^63 - 1.")
     statement = _POSTGRESQL if connection.dialect.name == "postgresql" else _SQLITE
-    done = await connection.execute(statement, {"records": orjson.dumps(records).decode()})
+    try:
+        batch = orjson.dumps(records).decode()
+    except TypeError as error:
+        raise Unprocessable("A usage record can't be written as JSON.") from error
+    done = await connection.execute(statement, {"records": batch})
     return done.rowcount
