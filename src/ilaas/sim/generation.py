@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,10 @@ from ilaas.sim.options import SimServerOptions
 from ilaas.sim.prefix_cache import Prefix
 from ilaas.sim.prompt import Prompt, read_chat, read_completion
 from ilaas.sim.schemas import instance
+
+_KEPT_PLANS = 256
+"""Equal bodies have equal answers: a benchmark sends the same one thousands of times."""
+_LARGEST_KEPT_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +73,20 @@ class Author:
         self._options = options
         self._context = options.params.context_tokens
         self._library = Library(options.median_tokens)
+        self._plans: OrderedDict[tuple[bool, bytes], Generation] = OrderedDict()
 
-    def plan(self, body: dict[str, Any], *, chat: bool) -> Generation:
-        """Read a body and decide the answer. Raises ApiError."""
+    def plan(self, raw: bytes, body: dict[str, Any], *, chat: bool) -> Generation:
+        """Decide the answer to a body, given as it came and parsed. Raises ApiError."""
+        plan = self._plans.get((chat, raw))
+        if plan is None:
+            plan = self._plan(body, chat=chat)
+            if len(raw) <= _LARGEST_KEPT_BYTES:
+                self._plans[chat, raw] = plan
+                if len(self._plans) > _KEPT_PLANS:
+                    self._plans.popitem(last=False)
+        return plan
+
+    def _plan(self, body: dict[str, Any], *, chat: bool) -> Generation:
         prompt = read_chat(body) if chat else read_completion(body)
         bounds = self._bounds(body, prompt.tokens, chat=chat)
         choices = _integer(body, "n", 1, least=1)

@@ -55,9 +55,9 @@ class Job:
         self._phase: Phase | None = None
         """Where it stands while neither engine nor pacer has it."""
         self._over = False
-        self._trip = next((fault for fault in _TRIPS if fault in faults), None)
+        self._trip = next((fault for fault in _TRIPS if fault in faults), None) if faults else None
         self._trip_at = faults[self._trip] if self._trip else math.inf
-        self._gap_s = faults.get(Fault.SLOW_TOKENS, parts.gap_s)
+        self._gap_s = faults.get(Fault.SLOW_TOKENS, parts.gap_s) if faults else parts.gap_s
 
     def begin(self, later: Callable[[float, Callable[[], None]], Callable[[], None]]) -> None:
         """Send a stream's head and queue the sequences; `later(delay_s, action)` returns what cancels it."""
@@ -225,7 +225,7 @@ class Job:
     def _client_left(self) -> None:
         phases = self._free()
         phase = Phase.DECODE if self._note.tokens or not phases else phases[0]
-        self._over = True
+        self._part()
         self._parts.journal.left(self._note, _PHASES[self._phase or phase])
 
     def _free(self) -> list[Phase]:
@@ -237,6 +237,13 @@ class Job:
         self._cancels = []
         return phases
 
-    def _close(self, result: str, *, status: int) -> None:
+    def _part(self) -> None:
+        """Undo the cycles of references, so that a job that is over goes without the garbage collector."""
         self._over = True
+        self._choices = []
+        self._cancels = []
+        self._exchange.on_left = self._exchange.on_writable = None
+
+    def _close(self, result: str, *, status: int) -> None:
+        self._part()
         self._parts.journal.end(self._note, result, status=status)

@@ -7,35 +7,24 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, Self
 
 import orjson
 import uvloop
 
 from ilaas.sim.api_errors import ApiError
-from ilaas.sim.failures import FailureDraw, Fault, Faults, SimFailures
-from ilaas.sim.generation import Author
+from ilaas.sim.failures import FailureDraw, SimFailures
 from ilaas.sim.http import Connection, Exchange, HttpRequest
-from ilaas.sim.job import Job, JobParts
-from ilaas.sim.journal import Journal, Note
+from ilaas.sim.inference import Inference
+from ilaas.sim.journal import Journal
 from ilaas.sim.metrics import render
 from ilaas.sim.options import SimServerOptions
-from ilaas.sim.reading import Reading
 from ilaas.sim.serving import Serving
 
 __all__ = ["SimServer", "SimServerOptions", "serve_forever"]
 
 _VERSION = "0.11.0"
 """The vLLM that this looks like."""
-_GENERATIONS: Mapping[str, bool] = MappingProxyType({"/v1/chat/completions": True, "/v1/completions": False})
-"""Paths that generate, and whether they chat."""
-_STATUS_FAULTS = (
-    (Fault.STATUS_500, 500, "Internal server error"),
-    (Fault.STATUS_503, 503, "The server is overloaded"),
-    (Fault.STATUS_429, 429, "Too many requests"),
-)
 
 
 class SimServer:
@@ -48,14 +37,12 @@ class SimServer:
         self.recorded: deque[HttpRequest] = deque(maxlen=1000 if options.record else 1)
         """The last requests to inference paths; only with the option `record`."""
         self.port = options.port
-        self._author = Author(options)
-        self._reading = Reading(options, self.serving, self.journal)
         self._draw = FailureDraw(options.parsed_failures, options.failure_seed)
+        self._inference = Inference(options, self.serving, self.journal)
         self._listener: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._deaf: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._number = 0
         self._started_s = int(time.time())
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -155,6 +142,15 @@ class SimServer:
         except ApiError as error:
             exchange.answer(error.status, error.body(old=self.options.old_errors))
 
+    def _infer(self, exchange: Exchange) -> None:
+        if exchange.request.path not in Inference.PATHS:
+            raise ApiError(404, "Not Found")
+        if exchange.request.method != "POST":
+            raise ApiError(405, "Method Not Allowed")
+        if self.options.record:
+            self.recorded.append(exchange.request)
+        self._inference.begin(exchange, self._draw)
+
     def _check_key(self, request: HttpRequest) -> None:
         if request.headers.get("authorization") != f"Bearer {self.options.api_key}":
             raise _Unauthorized
@@ -175,7 +171,7 @@ class SimServer:
             case "/sim/state":
                 exchange.answer(200, orjson.dumps(self.state()))
             case _:
-                raise ApiError(405 if path in _GENERATIONS or path in Reading.PATHS else 404, "Not Found")
+                raise ApiError(405 if path in Inference.PATHS else 404, "Not Found")
 
     def _models(self) -> list[dict[str, Any]]:
         return [
@@ -221,99 +217,9 @@ class SimServer:
             raise ApiError(400, f"failures: {error}", "failures") from None
         exchange.answer(200, orjson.dumps({"failures": str(self.failures)}))
 
-    # -- inference ----------------------------------------------------------------------------------------------------
-
-    def _infer(self, exchange: Exchange) -> None:
-        request = exchange.request
-        if request.path not in _GENERATIONS and request.path not in Reading.PATHS:
-            raise ApiError(404, "Not Found")
-        if request.method != "POST":
-            raise ApiError(405, "Method Not Allowed")
-        if self.options.record:
-            self.recorded.append(request)
-        self._number += 1
-        note = self.journal.begin(self._id(request), request.path, "")
-        try:
-            faults = self._faults(request)
-            if self._fails_at_once(exchange, note, faults):
-                return
-            body = self._body(request)
-            note.model = body["model"]
-            if request.path in _GENERATIONS:
-                self._generate(exchange, note, faults, body)
-            else:
-                self._reading.begin(exchange, note, faults, body)
-        except ApiError as error:
-            self.journal.end(note, "refused", status=error.status)
-            raise
-
-    def _id(self, request: HttpRequest) -> str:
-        kind = "chatcmpl" if request.path == "/v1/chat/completions" else "cmpl"
-        return f"{kind}-{self._started_s:x}{self._number:08x}"
-
-    def _faults(self, request: HttpRequest) -> Faults:
-        marker = request.headers.get("x-sim-failures") if self.options.markers else None
-        if marker is None:
-            return self._draw.for_request()
-        try:
-            return FailureDraw(SimFailures.parse(marker), self._number).for_request()
-        except ValueError as error:
-            raise ApiError(400, f"x-sim-failures: {error}") from None
-
-    def _fails_at_once(self, exchange: Exchange, note: Note, faults: Faults) -> bool:
-        if not faults:
-            return False
-        if Fault.SPLIT in faults:
-            exchange.split()
-        if Fault.GZIP in faults:
-            exchange.compress()
-        for fault, status, message in _STATUS_FAULTS:
-            if fault in faults:
-                body = ApiError(status, message).body(old=self.options.old_errors)
-                exchange.answer(status, body, extra=b"retry-after: 1\r\n" if status != 500 else b"")
-                self.journal.end(note, fault, status=status)
-                return True
-        if Fault.HTML in faults:
-            exchange.answer(200, b"<!doctype html><title>Portal</title><h1>Welcome</h1>", b"text/html")
-            self.journal.end(note, Fault.HTML, status=200)
-            return True
-        return False
-
-    def _body(self, request: HttpRequest) -> dict[str, Any]:
-        try:
-            body = orjson.loads(request.body)
-        except orjson.JSONDecodeError as error:
-            raise ApiError(400, f"Invalid JSON: {error}") from None
-        if not isinstance(body, dict):
-            raise ApiError(400, "Input should be a valid dictionary")
-        if "routing-mode" in body:
-            raise ApiError(400, "Unrecognized request argument supplied: routing-mode", "routing-mode")
-        body.setdefault("model", self.options.models[0])
-        model = body["model"]
-        if model not in self.options.models:
-            raise ApiError(404, f"The model `{model}` does not exist.", "model")
-        return body
-
-    def _generate(self, exchange: Exchange, note: Note, faults: Faults, body: dict[str, Any]) -> None:
-        generation = self._author.plan(body, chat=_GENERATIONS[exchange.request.path])
-        parts = JobParts(
-            id=note.id,
-            created_s=int(time.time()),
-            gap_s=self.options.gap_s,
-            serving=self.serving,
-            journal=self.journal,
-            old_errors=self.options.old_errors,
-        )
-        Job(parts, exchange, generation, note, faults).begin(call_later)
-
 
 class _Unauthorized(Exception):
     """The bearer token is missing or wrong."""
-
-
-def call_later(delay_s: float, action: Callable[[], None]) -> Callable[[], None]:
-    """Do it later; returns what cancels it."""
-    return asyncio.get_running_loop().call_later(delay_s, action).cancel
 
 
 def serve_forever(options: SimServerOptions) -> None:
