@@ -21,7 +21,7 @@ FLAT_BAR_BYTES = 20.0
 SLOW_BAR_KB = 1024
 """Per slow reader. The client's buffer in the gateway is 256 KiB; what was read ahead adds to it."""
 
-ENDLESS = 1_000_000_000
+ENDLESS = 10_000_000
 
 
 def many_streams(target: Target, report: Report, streams: int = 3000) -> None:
