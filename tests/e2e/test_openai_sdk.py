@@ -191,7 +191,7 @@ async def test_breaking_off_frees_the_slot_and_stops_the_server(tmp_path: Path, 
         asking = asyncio.create_task(
             client.chat.completions.create(model="mistral", messages=MESSAGES, max_tokens=5000, stream=stream)
         )
-        engine = fed.sites["one"].serving.engine
+        engine = fed.sites["one"].serving
         async with asyncio.timeout(5):
             while not engine.running:
                 await asyncio.sleep(0.01)

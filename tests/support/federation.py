@@ -93,7 +93,7 @@ class Federation:
                 state = await self.state()
                 busy = sum(server["in_flight"] for model in state["models"] for server in model["servers"])
                 queued = sum(sum(model["queued"].values()) for model in state["models"])
-                running = sum(site.serving.engine.running + site.serving.engine.waiting for site in self.sites.values())
+                running = sum(site.serving.running + site.serving.waiting for site in self.sites.values())
                 if not (state["active"] or busy or queued or running):
                     return
                 await asyncio.sleep(0.02)

@@ -51,3 +51,16 @@ class UsageRecord:
     queue_ms: int
     ttft_ms: int
     duration_ms: int
+    price_micro_eur: int = 0
+    """By the tariff in force; 0 for the use of own servers."""
+    energy_mj: int = 0
+    """Millijoules of use, without the making of the machine; 0 with `impact_method` empty is 'not known'."""
+    energy_low_mj: int = 0
+    energy_high_mj: int = 0
+    co2e_ug: int = 0
+    """Micrograms of CO2e of use."""
+    embodied_co2e_ug: int = 0
+    """Micrograms of CO2e of the making of the machine, this request's share."""
+    impact_method: str = ""
+    """Method and version; empty is 'not known'."""
+    energy_measured: bool = False
