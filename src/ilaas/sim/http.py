@@ -155,8 +155,6 @@ class Connection(asyncio.Protocol):
         self.drip = False
         self.choked = False
 
-    # -- asyncio.Protocol ---------------------------------------------------------------------------------------------
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a client, or close at once."""
         self._transport = cast("asyncio.Transport", transport)
@@ -180,6 +178,10 @@ class Connection(asyncio.Protocol):
         """Feed the parser."""
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            # Our own mistake, not the client's: let the loop report it.
+            self._transport.abort()
+            raise
         except httptools.HttpParserUpgrade:
             self._transport.close()
         except httptools.HttpParserError:
@@ -195,8 +197,6 @@ class Connection(asyncio.Protocol):
         self.choked = False
         if self._exchange is not None and self._exchange.on_writable is not None:
             self._exchange.on_writable()
-
-    # -- httptools ----------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """A request begins."""

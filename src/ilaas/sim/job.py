@@ -199,6 +199,7 @@ class Job:
                 self._free()
                 self._phase = Phase.DECODE
                 self._over = True
+                self._parts.journal.changed()
                 return
             case Fault.ERROR_EVENT:
                 error = ApiError(500, "EngineCore encountered an issue").body(old=self._parts.old_errors)

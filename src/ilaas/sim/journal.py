@@ -54,8 +54,8 @@ class Journal:
 
     def end(self, note: Note, result: str, *, status: int = 0) -> None:
         """A request is over."""
-        note.result, note.status, note.after_s = result, status, self._clock() - note.began_s
-        self.results[result] += 1
+        note.result, note.status, note.after_s = str(result), status, self._clock() - note.began_s
+        self.results[str(result)] += 1
         self.changed()
 
     def left(self, note: Note, phase: str) -> None:

@@ -89,6 +89,10 @@ class SimServer:
         self._draw = FailureDraw(parsed, self.options.failure_seed)
         self._apply_deafness()
 
+    async def listening(self) -> None:
+        """Wait until a port that is being opened again is open."""
+        await asyncio.gather(*self._tasks)
+
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
