@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from rich.console import Console
 from tests.bench import burden, targets
 from tests.bench.cost import Amounts, compare
 from tests.bench.process import StartFailed
-from tests.bench.report import Report
+from tests.bench.report import Figure, Report
 from tests.bench.targets import ROOT, Target
 
 PARTS = ("cost", "streams", "memory", "slow", "dispatcher")
@@ -79,6 +80,15 @@ def measure_burdens(parts: list[str], chosen: argparse.Namespace, folder: Path, 
                 measures[part](target)
 
 
+def measure_dispatcher(report: Report) -> None:
+    """The part `dispatcher`: a program of its own, with bars of its own; it shows its figures itself."""
+    if find_spec("tests.bench.dispatcher") is None:
+        report.skipped.append("part 'dispatcher': tests/bench/dispatcher.py is not there")
+        return
+    done = subprocess.run([sys.executable, "-m", "tests.bench.dispatcher"], check=False)
+    report.figures["dispatcher alone (figures above)"] = [Figure("exit code", done.returncode, "", 0)]
+
+
 def main() -> int:
     """Run the chosen parts."""
     chosen = arguments()
@@ -96,6 +106,8 @@ def main() -> int:
             measure_burdens(
                 [part for part in parts if part in {"streams", "memory", "slow"}], chosen, place, direct, report
             )
+    if "dispatcher" in parts:
+        measure_dispatcher(report)
     report.show(console)
     report.write(chosen.json)
     console.print(f"written to {chosen.json}", highlight=False)

@@ -18,8 +18,11 @@ MB = 1e6
 STREAMS_BAR_MB = 400
 FLAT_BAR_BYTES = 20.0
 """Growth per request, in the steady part of the run, that still counts as flat: 4 MB over 200,000 requests."""
-SLOW_BAR_KB = 1024
-"""Per slow reader. The client's buffer in the gateway is 256 KiB; what was read ahead adds to it."""
+SLOW_BAR_KB = 1536
+"""Per slow reader: the client's buffer of 256 KiB, and copies of what one read from the server brings (256 KiB)."""
+SLOW_READ_BYTES_PER_S = 100_000
+SLOW_RATE_BAR = 2.0
+"""Buffers are refilled in bursts, so that the rate over some seconds is never quite the readers'."""
 
 ENDLESS = 10_000_000
 
@@ -78,11 +81,11 @@ def flat_memory(target: Target, upstream: Target, report: Report, requests: int 
 
 
 def slow_readers(target: Target, upstream: Target, report: Report, readers: int = 200) -> None:
-    """Endless streams as fast as they are taken, to clients that read 20 kB/s: who waits for whom?
+    """Endless streams, as fast as they are taken, to clients that read slowly.
 
     The upstream must be held back to the clients' rate once the buffers in between are full.
     """
-    rate = 20_000
+    rate = SLOW_READ_BYTES_PER_S
     load = Load(
         port=target.port,
         model=target.model,
@@ -93,7 +96,7 @@ def slow_readers(target: Target, upstream: Target, report: Report, readers: int 
         gap_ms=0,
         spread_s=1.0,
         read_bytes_per_s=rate,
-        stop_after_s=25.0,
+        stop_after_s=30.0,
     )
     pid = target.running.pid
     before = upstream_state(upstream)
@@ -114,7 +117,7 @@ def slow_readers(target: Target, upstream: Target, report: Report, readers: int 
     report.figures[f"{readers} slow readers of endless streams, {target.name}"] = [
         Figure("memory held per reader", (peak - memory) / readers / 1e3, "kB", SLOW_BAR_KB),
         Figure("streams not paused upstream at the fullest", readers - paused, "", readers * 0.05),
-        Figure("upstream's rate / readers' rate, at the end", inflow / (rate * readers), "times", 1.5),
+        Figure("upstream's rate / readers' rate, at the end", inflow / (rate * readers), "times", SLOW_RATE_BAR),
         Figure("under way per reader, kernel included", max(0.0, held) / 1e3, "kB"),
         Figure("streams still open upstream after they left", left, "", 0),
         Figure("errors", result.errors, "", 0),
