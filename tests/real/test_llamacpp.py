@@ -77,6 +77,15 @@ def test_closing_a_stream_stops_the_server_and_frees_its_only_slot(federation: F
     assert answer.choices[0].message.content
 
 
+def test_a_request_id_that_the_server_would_refuse_harms_nothing(federation: Federation) -> None:
+    # llama_cpp.server answers 400 with no words when x-request-id is not a UUID
+    raw = federation.client().chat.completions.with_raw_response.create(
+        model=MODEL, messages=HELLO, max_tokens=3, extra_headers={"x-request-id": "lecture-42"}
+    )
+    assert raw.headers["x-request-id"] == "lecture-42"
+    assert raw.parse().choices
+
+
 def test_a_server_without_metrics_is_up_and_serves(federation: Federation) -> None:
     _wait_until(lambda: federation.state()["uptime_s"] > 2)  # several rounds of health checks and statistics
     assert federation.server(MODEL)["state"] == "up"
