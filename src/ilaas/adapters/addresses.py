@@ -1,0 +1,123 @@
+"""Which URLs of servers may be added at run time: a member's form must not make the gateway call into its own network.
+
+The check is of the moment; a name that later resolves to something else is not seen here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from ilaas.core.errors import InvalidRequest
+
+_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?\Z")
+_NUMBER = re.compile(r"(\d+|0[xX][0-9a-fA-F]*)\Z")
+
+_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
+"""All that is assigned as global unicast; NAT64 (64:ff9b::/96), mapped and compatible addresses lie outside."""
+_FORBIDDEN = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "100.64.0.0/10",  # carrier-grade NAT (RFC 6598), with Alibaba's metadata address
+        "168.63.129.16/32",  # Azure's host, reachable from within its machines only
+        "192.0.0.0/24",  # IETF protocol assignments (RFC 6890), with Oracle's metadata address
+        "192.88.99.0/24",  # 6to4 relays (RFC 7526)
+        "2001::/23",  # IETF protocol assignments, with Teredo, which embeds IPv4 (RFC 4380)
+        "2001:db8::/32",
+        "2002::/16",  # 6to4, which embeds IPv4 (RFC 3056)
+        "3fff::/20",  # documentation (RFC 9637)
+    )
+)
+
+
+def check_public_url(url: str, *, allow_private: bool, resolve: Callable[[str, int], Sequence[str]]) -> None:
+    """Let pass only http(s) URLs without credentials whose host has global unicast addresses only.
+
+    With `allow_private` only the form is checked. `resolve` gives the addresses of a host and port, or raises OSError.
+    Raises InvalidRequest (param `url`), whose message never repeats the URL.
+    """
+    host, port = _host_and_port(url)
+    if allow_private:
+        return
+    try:
+        literal = ipaddress.ip_address(host)
+    except ValueError:
+        addresses = _resolved(host, port, resolve)
+    else:
+        addresses = [literal]
+    for address in addresses:
+        if not _is_public(address):
+            raise _refusal(
+                "points to an address that is not public (private network, this machine, or reserved). "
+                "Use a public address, or let the operator set allow_private_addresses."
+            )
+
+
+def system_resolve(host: str, port: int) -> Sequence[str]:
+    """All addresses that the system's resolver gives. Blocks; raises OSError when there is none."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _refusal(what: str) -> InvalidRequest:
+    return InvalidRequest(f"The field 'url' {what}", param="url")
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    if not url.isascii() or not url.isprintable() or re.search(r"[\s\\]", url):
+        raise _refusal("must be ASCII without spaces and backslashes. Write an international name in its xn-- form.")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise _refusal("is not a URL. Write it like https://gpu.example.fr:8000.") from None
+    if parts.scheme not in _PORTS:
+        raise _refusal("must begin with http:// or https://.")
+    if parts.username is not None or parts.password is not None:
+        raise _refusal("holds a user name or a password. Send the server's key as 'token' instead.")
+    if port == 0 or not host:
+        raise _refusal("has no valid host and port. Write it like https://gpu.example.fr:8000.")
+    _check_host(host, in_brackets="[" in parts.netloc)
+    return host, port or _PORTS[parts.scheme]
+
+
+def _check_host(host: str, *, in_brackets: bool) -> None:
+    """A name, `a.b.c.d` or `[v6]`; none of the ways to write an IPv4 address that resolvers accept beside that."""
+    try:
+        ipaddress.IPv6Address(host) if in_brackets else ipaddress.IPv4Address(host)
+    except ValueError:
+        if in_brackets or not _HOST.match(host):
+            raise _refusal(
+                "has no valid host. Write a name, an IPv4 address, or an IPv6 address in brackets."
+            ) from None
+        if _NUMBER.match(host.rstrip(".").rpartition(".")[2]):
+            raise _refusal("has a host that is a number. Write an IPv4 address as four decimal numbers.") from None
+    if in_brackets and "%" in host:
+        raise _refusal("has an IPv6 address with a zone. Write a public address.")
+
+
+def _resolved(
+    host: str, port: int, resolve: Callable[[str, int], Sequence[str]]
+) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    try:
+        addresses = [ipaddress.ip_address(address.partition("%")[0]) for address in resolve(host, port)]
+    except (
+        OSError,
+        ValueError,
+    ):  # ValueError: a name that can't be one (UnicodeError), or an address of another family
+        addresses = []
+    if not addresses:
+        raise _refusal("has a host that does not resolve. Check its spelling, or wait until its DNS entry is there.")
+    return addresses
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_V6:
+        return False
+    if any(address.version == network.version and address in network for network in _FORBIDDEN):
+        return False
+    return address.is_global and not address.is_multicast
