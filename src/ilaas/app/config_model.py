@@ -1,0 +1,300 @@
+"""The shape of the configuration file, section by section: names, types, ranges. Its defaults are those of the values.
+
+A field left out is None here: `config_convert` fills it from the defaults section, then from the dataclass in `TARGET`.
+A field for which the dataclass has `<name>_s` or `<name>_bytes` may be written with that ending too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ilaas.app.config_types import (
+    Count,
+    Duration,
+    EngineWord,
+    Euros,
+    Interval,
+    Name,
+    Port,
+    Positive,
+    Prose,
+    Share,
+    Size,
+    Token,
+    Weight,
+    Word,
+)
+from ilaas.app.settings import Limits as ClientLimits
+from ilaas.app.settings import Settings
+from ilaas.core.catalogue import Deadlines, DispatchPolicy, ModelSpec, ServerSpec
+from ilaas.core.quota.limits import Limits as Quota
+from ilaas.core.tenancy import Organisation
+from ilaas.core.values import Category, Engine, Lifecycle, Strategy
+
+SCORERS = Literal["load", "affinity", "own"]
+
+_POLICY_OF_TODAY = {
+    "routing_strategy": "strategy",
+    "time_to_first_token_threshold": "ttft_guard",
+    "default_max_parallel_requests": "default_max_parallel",
+    "message_timeout": "deadlines.queue",
+    "proxy_client_request_timeout": "deadlines.answer",
+}
+_PRIORITY_OF_TODAY = "requests are put in order here, before they reach a server; remove it"
+_CHART = "it belongs to the chart that starts servers or the dispatcher of today, and is not used here; remove it"
+
+
+class Section(BaseModel):
+    """One mapping of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    TARGET: ClassVar[Any] = None
+    """The dataclass that this becomes."""
+    SYNONYMS: ClassVar[Mapping[str, str]] = {}
+    """Other names of fields; a dotted one lies in the section named before the dot."""
+    IGNORED: ClassVar[Mapping[str, str]] = {}
+    """Fields of today's configuration that are accepted with a warning, and the warning."""
+    SECRETS: ClassVar[tuple[str, ...]] = ()
+    """Fields that may be `{file: path}`, or come from `<name>_file`."""
+
+
+class MetricsSection(Section):
+    """The listener for operators."""
+
+    host: Name | None = Field(None, description="Address it listens on")
+    port: Port | None = Field(None, description="Port; 0 takes a free one")
+
+
+class LimitsSection(Section):
+    """What one client may cost the gateway."""
+
+    TARGET = ClientLimits
+
+    max_body: Size | None = Field(None, description="Largest request body; above it 413")
+    max_header: Size | None = Field(None, description="Largest request head; above it 431")
+    header_timeout: Interval | None = Field(None, description="From the first byte to the whole head")
+    client_write_buffer: Size | None = Field(
+        None, description="Held for a client that reads slowly, before its server is no longer read"
+    )
+    keep_alive: Interval | None = Field(None, description="An idle connection of a client is closed after this")
+    max_connections: Positive | None = Field(None, description="Open connections of all clients together")
+
+
+class DeadlinesSection(Section):
+    """How long each stage of a request may last."""
+
+    TARGET = Deadlines
+
+    queue: Interval | None = Field(None, description="Waiting for a server, interactive requests")
+    batch_queue: Interval | None = Field(None, description="Waiting for a server, batch requests")
+    connect: Interval | None = Field(None, description="Until the server accepts the connection")
+    first_token: Interval | None = Field(None, description="From sending to the first token of a streamed answer")
+    answer: Interval | None = Field(None, description="From sending to the end of an answer that is not streamed")
+    idle: Interval | None = Field(None, description="Silence in the middle of a streamed answer")
+    total: Interval | None = Field(None, description="The whole request")
+
+
+class PolicySection(Section):
+    """How a model's requests are held back, ordered and placed."""
+
+    TARGET = DispatchPolicy
+    SYNONYMS = _POLICY_OF_TODAY
+    IGNORED = {"priority_handler": _PRIORITY_OF_TODAY, "best_priority": _PRIORITY_OF_TODAY}
+
+    strategy: Annotated[Strategy, Word] | None = Field(None, description="How servers are chosen")
+    quality_of_service_policy: (
+        Annotated[
+            Literal["warning-log", "performance-based-requeue", "parallel-requests-threshold-requeue"],
+            Word,
+        ]
+        | None
+    ) = Field(
+        None,
+        description="Today's setting: `parallel-requests-threshold-requeue` with `round-robin` is the strategy "
+        "`round-robin-priority`; the others change nothing",
+    )
+    default_max_parallel: Positive | None = Field(
+        None, description="Simultaneous requests of a server that names no `max_parallel_requests`"
+    )
+    ttft_guard: Interval | None = Field(
+        None, description="A server whose time to first token passes this gets less work (`least-busy`)"
+    )
+    max_wait: Interval | None = Field(
+        None, description="An interactive request whose predicted wait passes this is refused at once with 429"
+    )
+    batch_max_wait: Interval | None = Field(None, description="The same for batch requests")
+    max_queued: Positive | None = Field(None, description="Requests that may wait for the model")
+    max_queued_per_organisation: Positive | None = Field(None, description="The same, of one organisation")
+    ageing: Interval | None = Field(
+        None, description="A batch request that waited this long gets a share of the slots beside interactive ones"
+    )
+    ageing_share: Share | None = Field(None, description="That share, 0 to 1")
+    max_attempts: Positive | None = Field(
+        None, description="Servers tried before the first token, the first one included"
+    )
+    scorers: list[SCORERS] | None = Field(None, description="What a server is chosen by, most important first")
+    failures_before_down: Positive | None = Field(None, description="Failures in a row that take a server out")
+    successes_before_up: Positive | None = Field(None, description="Successes in a row that bring it back")
+    down: Interval | None = Field(None, description="First pause of a server that failed; doubled at each relapse")
+    stale: Interval | None = Field(None, description="Statistics of a server older than this are not used")
+    deadlines: DeadlinesSection | None = Field(None, description="See deadlines")
+
+
+class QuotaSection(Section):
+    """What an organisation's projects may use together."""
+
+    TARGET = Quota
+
+    requests_per_minute: Count | None = Field(None, description="Requests in a minute")
+    tokens_per_minute: Count | None = Field(None, description="Tokens in a minute, prompt and answer together")
+    tokens_per_day: Count | None = Field(None, description="Tokens in a calendar day (UTC)")
+    tokens_per_month: Count | None = Field(None, description="Tokens in a calendar month (UTC)")
+    simultaneous_requests: Count | None = Field(None, description="Requests under way at one time")
+    budget_eur_per_month: Euros | None = Field(None, description="Euros in a calendar month (UTC)")
+
+
+class OrganisationSection(Section):
+    """A university or partner."""
+
+    TARGET = Organisation
+
+    name: Name = Field(description="Its name, as keys and servers give it")
+    weight: Weight | None = Field(None, description="Its share when a model is saturated, relative to the others")
+    contributor: bool | None = Field(None, description="It provides servers")
+    consumer: bool | None = Field(None, description="Its keys may be used for requests")
+    limits: QuotaSection | None = Field(None, description="See limits of an organisation")
+
+
+class ServerSection(Section):
+    """One inference server of a model."""
+
+    TARGET = ServerSpec
+    SECRETS = ("token",)
+    SYNONYMS = {"owner": "organisation", "served_model_name": "served_name"}
+
+    url: Name = Field(description="Base URL without `/v1`")
+    id: Name | None = Field(None, description="Its name in commands and metrics; else `site/host:port`")
+    site: Name | None = Field(None, description="The data centre; else the name of the organisation")
+    organisation: Name | None = Field(
+        None, description="Who provides it and goes first on it; may be left out when there is only one"
+    )
+    engine: Annotated[Engine, EngineWord] | None = Field(None, description="The program behind the URL")
+    token: Token | None = Field(None, description="Its API key: text, `${VAR}`, or `{file: path}`")
+    token_file: Name | None = Field(None, description="The file that holds its API key")
+    max_parallel_requests: Positive | None = Field(
+        None, description="Simultaneous requests; else the policy's `default_max_parallel`"
+    )
+    owner_reserved: Count | None = Field(None, description="Slots that only its own organisation may take")
+    served_name: Name | None = Field(None, description="The model's name on this server; else the model's")
+    context_window: Positive | None = Field(None, description="Tokens of prompt and answer; else the model's")
+    quantisation: Name | None = Field(None, description="For example `fp8`, `awq`; else the model's")
+    draining: bool | None = Field(None, description="It takes no new request")
+
+
+class ModelSection(Section):
+    """One model and its servers."""
+
+    TARGET = ModelSpec
+    SYNONYMS = {
+        "vllm_servers": "servers",
+        "served_model_name": "served_name",
+        "deadlines": "policy.deadlines",
+        "strategy": "policy.strategy",
+        "quality_of_service_policy": "policy.quality_of_service_policy",
+        **{name: f"policy.{target}" for name, target in _POLICY_OF_TODAY.items()},
+    }
+    IGNORED = {
+        "dtype": _CHART,
+        "gpu_memory_utilisation": _CHART,
+        "huggingface_token": _CHART,
+        "rope_scaling": _CHART,
+        "replica_count": _CHART,
+        "pvc": _CHART,
+        "priority_handler": _PRIORITY_OF_TODAY,
+        "best_priority": _PRIORITY_OF_TODAY,
+    }
+
+    name: Name | None = Field(None, description="The public name, by which clients call it; else `model`")
+    model: Name | None = Field(None, description="The model's name on its servers, also accepted from clients")
+    served_name: Name | None = Field(None, description="The name on its servers where it is not `model`")
+    aliases: list[Name] | None = Field(None, description="Other names by which clients may call it")
+    category: Annotated[Category, Word] | None = Field(None, description="What it is for")
+    lifecycle: Annotated[Lifecycle, Word] | None = Field(
+        None, description="`staging` is seen only by those in `organisations`; `deprecated` is announced in answers"
+    )
+    retires_on: Name | None = Field(None, description="Date on which a deprecated model goes, `2026-12-31`")
+    context_window: Positive | None = Field(None, description="Tokens of prompt and answer together")
+    quantisation: Name | None = Field(None, description="Of all its servers that say nothing of their own")
+    tool_calling: bool | None = Field(None, description="It can call tools")
+    vision: bool | None = Field(None, description="It takes images")
+    description: Prose | None = Field(None, description="For people, in the list of models")
+    organisations: list[Name] | None = Field(None, description="Who may use it; else everyone")
+    policy: PolicySection | None = Field(None, description="See policy; overrides `defaults`")
+    servers: list[ServerSection] | None = Field(None, description="A list, or a mapping from URL to the other fields")
+
+
+class FileSection(Section):
+    """The whole file."""
+
+    TARGET = Settings
+    SECRETS = ("store",)
+    SYNONYMS = {
+        "ops_host": "metrics.host",
+        "ops_port": "metrics.port",
+        "store_url": "store",
+        "default_policy": "defaults",
+        "policy": "defaults",
+        "metrics_refresh_rate": "statistics_interval",
+        "ping_refresh_rate": "health_interval",
+        **{name: f"defaults.{target}" for name, target in _POLICY_OF_TODAY.items()},
+        "quality_of_service_policy": "defaults.quality_of_service_policy",
+    }
+    IGNORED = {
+        "tokens": "clients' tokens are not read from here; create keys with 'ilaas key create', and remove it",
+        "sender": _CHART,
+        "consumer": _CHART,
+        "inferenceserver": _CHART,
+        "rabbitmq": _CHART,
+        "database": _CHART,
+        "mysql": _CHART,
+        "postgresql": _CHART,
+        "ingress": _CHART,
+        "priority_handler": _PRIORITY_OF_TODAY,
+        "best_priority": _PRIORITY_OF_TODAY,
+    }
+
+    state_dir: Name | None = Field(None, description="Folder of what must be kept, relative to this file")
+    host: Name | None = Field(None, description="Address the gateway listens on")
+    port: Port | None = Field(None, description="Its port; 0 takes a free one")
+    metrics: MetricsSection | None = Field(None, description="See metrics")
+    limits: LimitsSection | None = Field(None, description="See limits of the gateway")
+    store: Name | None = Field(None, description="URL of the database: text, `${VAR}`, or `{file: path}`")
+    store_file: Name | None = Field(None, description="The file that holds the URL of the database")
+    keepalive_comment: Interval | None = Field(
+        None, description="Between two SSE comments to a streaming client that waits"
+    )
+    statistics_interval: Interval | None = Field(None, description="Between two readings of a server's statistics")
+    health_interval: Interval | None = Field(None, description="Between two health checks of a server")
+    shutdown_grace: Duration | None = Field(None, description="What answers under way get to end when it stops")
+    allow_private_addresses: bool | None = Field(
+        None, description="Servers added at run time may have addresses of private networks"
+    )
+    historic_overload_text: bool | None = Field(
+        None, description="Answer overload with the 503 text of today's dispatcher"
+    )
+    organisations: list[OrganisationSection] | None = Field(None, description="See organisations")
+    defaults: PolicySection | None = Field(None, description="See policy; for all models")
+    models: list[ModelSection] | None = Field(None, description="See models")
+
+
+def other_ending(section: type[Section], key: str) -> str | None:
+    """The field meant by a name that carries its unit (`max_wait_s`, `max_body_bytes`)."""
+    for ending in ("_s", "_bytes"):
+        stem = key.removesuffix(ending)
+        if stem != key and stem in section.model_fields and key in getattr(section.TARGET, "__dataclass_fields__", ()):
+            return stem
+    return None
