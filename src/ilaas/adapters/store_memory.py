@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ilaas.adapters.store_memory_tenancy import MemoryTenancy
 from ilaas.core.errors import Conflict, NotFound, Unprocessable
 from ilaas.core.tenancy import Directory, Key, Organisation
 from ilaas.core.usage import UsageRecord
@@ -15,18 +16,16 @@ _LONG_DEAD_S = 30 * 86_400.0
 _MAX_INTEGER = 2**63 - 1
 
 
-class MemoryStore:
+class MemoryStore(MemoryTenancy):
     """`ports.store.Store` in dicts. `usage` holds the records by id."""
 
     def __init__(self, epoch: Callable[[], float] = time.time) -> None:
         """`epoch` gives epoch seconds."""
+        super().__init__()
         self._epoch = epoch
         self._revision = 1
-        self._organisations: dict[str, Organisation] = {}
-        self._keys: dict[str, Key] = {}
         self._servers: dict[str, StoredServer] = {}
         self._draining: set[str] = set()
-        self._audit: list[AuditLine] = []
         self.usage: dict[str, UsageRecord] = {}
 
     async def open(self) -> None:
@@ -43,7 +42,12 @@ class MemoryStore:
         """Every organisation and every key that is not long dead."""
         since = self._epoch() - _LONG_DEAD_S
         keys = {key.digest: key for key in self._keys.values() if key.usable_at(since)}
-        return Directory(keys=keys, organisations=dict(self._organisations), revision=self._revision)
+        return Directory(
+            keys=keys,
+            organisations=dict(self._organisations),
+            projects=dict(self._projects),
+            revision=self._revision,
+        )
 
     async def put_organisation(self, organisation: Organisation, audit: AuditLine) -> None:
         """Create or replace; nothing is written when it is the same already."""
@@ -142,10 +146,6 @@ class MemoryStore:
     async def audit(self, *, limit: int = 100) -> Sequence[AuditLine]:
         """The newest lines first."""
         return self._audit[::-1][:limit]
-
-    def _changed(self, audit: AuditLine) -> None:
-        self._revision += 1
-        self._audit.append(audit)
 
     def _changed_key(self, key: Key) -> Key:
         known = self._keys.get(key.id)

@@ -88,6 +88,22 @@ class Conflict(IlaasError):
     type = "conflict_error"
 
 
+class Stale(IlaasError):
+    """The subject changed since the caller read it: its ETag is no longer the one given."""
+
+    code = "precondition_failed"
+    status = 412
+    type = "conflict_error"
+
+
+class PreconditionRequired(IlaasError):
+    """A change must say which state it was made from."""
+
+    code = "precondition_required"
+    status = 428
+    type = "invalid_request_error"
+
+
 class BodyTooLarge(IlaasError):
     """The body exceeds the gateway's limit."""
 

@@ -4,9 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
 
 from ilaas.core.quota.limits import Limits
 from ilaas.core.values import RequestClass, RoutingMode
+
+
+class OrganisationKind(StrEnum):
+    """Members govern the federation; partners take part by agreement."""
+
+    MEMBER = "member"
+    PARTNER = "partner"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What was signed with an organisation. It is shown, and not enforced: a lapsed agreement cuts nobody off."""
+
+    starts_on: date | None = None
+    ends_on: date | None = None
+    """The last day it holds."""
+    document_url: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.starts_on is not None and self.ends_on is not None and self.ends_on < self.starts_on:
+            raise ValueError("the agreement ends before it starts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,11 +37,29 @@ class Organisation:
     """A university or partner. Its weight is its share when a model is saturated."""
 
     name: str
+    kind: OrganisationKind = OrganisationKind.MEMBER
+    agreement: Agreement = Agreement()
     weight: float = 1.0
     contributor: bool = True
     consumer: bool = True
     limits: Limits = field(default_factory=Limits)
     """What all its projects may use together."""
+    model_limits: Mapping[str, Limits] = field(default_factory=dict, hash=False)
+    """What all its projects may use of one model together, by the model's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """Owns keys and quotas, inside one organisation."""
+
+    organisation: str
+    name: str
+    active: bool = True
+    """Keys of a project that is not active are refused."""
+    models: frozenset[str] | None = None
+    """Models its keys may use; None is all that the organisation may."""
+    limits: Limits = field(default_factory=Limits)
+    """What all its keys may use together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +100,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """All organisations and keys, as one immutable snapshot; keys are found by digest."""
+    """All organisations, projects and keys, as one immutable snapshot; keys are found by digest."""
 
     keys: Mapping[bytes, Key] = field(default_factory=dict)
     organisations: Mapping[str, Organisation] = field(default_factory=dict)
     revision: int = 0
+    projects: Mapping[tuple[str, str], Project] = field(default_factory=dict)
+    """By organisation and name. A key's project need not be here: it then restricts nothing."""

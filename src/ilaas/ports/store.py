@@ -9,6 +9,9 @@ from typing import Protocol
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.tenancy import Directory, Key, Organisation
 from ilaas.core.usage import UsageRecord
+from ilaas.ports.tenancy import AuditLine, TenancyStore
+
+__all__ = ["AuditLine", "Store", "StoredServer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,19 +22,7 @@ class StoredServer:
     spec: ServerSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditLine:
-    """One change, append-only: who did what to what, and what it was before and is after (JSON, no secrets)."""
-
-    at_s: float
-    actor: str
-    action: str
-    subject: str
-    before: str | None = None
-    after: str | None = None
-
-
-class Store(Protocol):
+class Store(TenancyStore, Protocol):
     """The durable state. Every method raises `StoreUnavailable` when the database does not answer.
 
     Every change bumps `revision`, which gateways poll: that is how a change reaches all of them within a second.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, bindparam, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ilaas.adapters.sql.organisations import limits_of, limits_value
+from ilaas.adapters.sql.reach import within
 from ilaas.adapters.sql.tables import KEYS
-from ilaas.core.errors import Conflict, NotFound
+from ilaas.core.errors import Conflict, NotFound, Stale
 from ilaas.core.tenancy import Key
 from ilaas.core.values import RequestClass, RoutingMode
+from ilaas.ports.tenancy import KeyFilter
 
 _TOUCH = (
     update(KEYS)
@@ -67,6 +70,36 @@ async def change(connection: AsyncConnection, key: Key, revision: int) -> None:
     done = await connection.execute(update(KEYS).where(KEYS.c.id == key.id).values(revision=revision, **_values(key)))
     if done.rowcount == 0:
         raise NotFound(f"There is no key '{key.id}'.", param="key")
+
+
+async def find(connection: AsyncConnection, key_id: str) -> Key | None:
+    """The key of that id, dead or alive."""
+    row = (await connection.execute(select(KEYS).where(KEYS.c.id == key_id))).one_or_none()
+    return None if row is None else _key(row)
+
+
+async def swap(connection: AsyncConnection, old: Key, new: Key, revision: int) -> None:
+    """Replace the row if it is still the old one, last use aside. Raises NotFound or Stale."""
+    known = await find(connection, old.id)
+    if known is not None and replace(known, last_used_at_s=old.last_used_at_s) != old:
+        raise Stale(f"The key '{old.id}' was changed meanwhile. Read it again.")
+    await change(connection, new, revision)
+
+
+async def page(connection: AsyncConnection, which: KeyFilter, after: str | None, limit: int) -> list[Key]:
+    """By id."""
+    query = select(KEYS).order_by(KEYS.c.id).limit(limit)
+    if not which.reach.everywhere:
+        query = query.where(within(which.reach, KEYS.c.organisation, KEYS.c.project))
+    if which.organisation is not None:
+        query = query.where(KEYS.c.organisation == which.organisation)
+    if which.project is not None:
+        query = query.where(KEYS.c.project == which.project)
+    if which.live_at_s is not None:
+        query = query.where(_live_at(which.live_at_s))
+    if after is not None:
+        query = query.where(KEYS.c.id > after)
+    return [_key(row) for row in await connection.execute(query)]
 
 
 async def touch(connection: AsyncConnection, used_at_s: Mapping[str, float]) -> None:

@@ -9,8 +9,9 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ilaas.adapters.sql.tables import ORGANISATIONS
+from ilaas.core.errors import NotFound, Stale
 from ilaas.core.quota.limits import LimitName, Limits
-from ilaas.core.tenancy import Organisation
+from ilaas.core.tenancy import Agreement, Organisation, OrganisationKind
 
 
 async def find(connection: AsyncConnection, name: str) -> Organisation | None:
@@ -23,6 +24,16 @@ async def changed_since(connection: AsyncConnection, revision: int) -> list[Orga
     """Those that were made or changed after that revision."""
     rows = await connection.execute(select(ORGANISATIONS).where(ORGANISATIONS.c.revision > revision))
     return [_organisation(row) for row in rows]
+
+
+async def swap(connection: AsyncConnection, old: Organisation, new: Organisation, revision: int) -> None:
+    """Replace the row if it is still the old one. Raises NotFound or Stale."""
+    known = await find(connection, old.name)
+    if known is None:
+        raise NotFound(f"There is no organisation '{old.name}'.", param="organisation")
+    if known != old:
+        raise Stale(f"The organisation '{old.name}' was changed meanwhile. Read it again.")
+    await change(connection, new, revision)
 
 
 async def add(connection: AsyncConnection, organisation: Organisation, revision: int) -> None:
@@ -57,6 +68,11 @@ def _values(organisation: Organisation) -> dict[str, Any]:
         "contributor": organisation.contributor,
         "consumer": organisation.consumer,
         "limits": limits_value(organisation.limits),
+        "kind": str(organisation.kind),
+        "agreement_starts_on": organisation.agreement.starts_on,
+        "agreement_ends_on": organisation.agreement.ends_on,
+        "agreement_url": organisation.agreement.document_url,
+        "model_limits": {model: limits_value(limits) for model, limits in organisation.model_limits.items()},
     }
 
 
@@ -67,4 +83,9 @@ def _organisation(row: Row[Any]) -> Organisation:
         contributor=row.contributor,
         consumer=row.consumer,
         limits=limits_of(row.limits),
+        kind=OrganisationKind(row.kind),
+        agreement=Agreement(
+            starts_on=row.agreement_starts_on, ends_on=row.agreement_ends_on, document_url=row.agreement_url
+        ),
+        model_limits={model: limits_of(limits) for model, limits in row.model_limits.items()},
     )

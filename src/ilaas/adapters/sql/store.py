@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ilaas.adapters.secret import Secret
-from ilaas.adapters.sql import keys, organisations, revision, servers, usage
+from ilaas.adapters.sql import keys, organisations, projects, revision, servers, usage
 from ilaas.adapters.sql.engine import Database, make_sqlite_file
 from ilaas.adapters.sql.schema import migrate
+from ilaas.adapters.sql.tenancy_store import SqlTenancy
 from ilaas.core.errors import Conflict, NotFound, Unprocessable
 from ilaas.core.tenancy import Directory, Key, Organisation
 from ilaas.core.usage import UsageRecord
@@ -21,7 +21,7 @@ LONG_DEAD_S = 30 * 86_400.0
 """Keys that died this long ago are no longer in the directory: using one is answered as an unknown key."""
 
 
-class SqlStore:
+class SqlStore(SqlTenancy):
     """`ports.store.Store` on SQLite or PostgreSQL."""
 
     def __init__(self, url: str, secret: Secret, epoch: Callable[[], float] = time.time) -> None:
@@ -56,6 +56,7 @@ class SqlStore:
             if now == last.revision:
                 return last
             new_organisations = await organisations.changed_since(connection, last.revision)
+            new_projects = await projects.changed_since(connection, last.revision)
             if last.revision:
                 new_keys = await keys.changed_since(connection, last.revision)
             else:
@@ -67,6 +68,7 @@ class SqlStore:
         self._snapshot = Directory(
             keys=by_digest,
             organisations={**last.organisations, **{one.name: one for one in new_organisations}},
+            projects={**last.projects, **{(one.organisation, one.name): one for one in new_projects}},
             revision=now,
         )
         return self._snapshot
@@ -161,14 +163,6 @@ class SqlStore:
         """The newest lines first."""
         async with self._database.read() as connection:
             return await revision.lines(connection, limit)
-
-    @asynccontextmanager
-    async def _change(self, audit: AuditLine) -> AsyncIterator[tuple[AsyncConnection, int]]:
-        """A transaction that is one change: a new revision before it, its audit line after it."""
-        async with self._database.write() as connection:
-            number = await revision.bump(connection)
-            yield connection, number
-            await revision.record(connection, audit)
 
     @staticmethod
     async def _add_key(connection: AsyncConnection, key: Key, number: int, at_s: float) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     Double,
     ForeignKey,
     Index,
@@ -43,6 +44,11 @@ ORGANISATIONS = Table(
     Column("consumer", Boolean, nullable=False),
     Column("limits", JSON, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("agreement_starts_on", Date),
+    Column("agreement_ends_on", Date),
+    Column("agreement_url", Text),
+    Column("model_limits", JSON, nullable=False),
 )
 
 KEYS = Table(
@@ -141,5 +147,8 @@ AUDIT = Table(
     Column("subject", Text, nullable=False),
     Column("before", Text),
     Column("after", Text),
+    Column("organisation", Text),
+    Index(None, "organisation"),
+    Index(None, "subject"),
 )
 """Append-only: triggers refuse to change or delete a line."""
