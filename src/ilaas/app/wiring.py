@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 import time
+import uuid
 from dataclasses import dataclass
 
 from ilaas import __version__
@@ -78,7 +78,7 @@ def build(settings: Settings) -> Gateway:
         ),
     )
     admission = Admission(registry, epoch)
-    inference = Inference(admission, context, f"req-{secrets.token_hex(6)}-")
+    inference = Inference(admission, context, str(uuid.uuid4())[:24])
     options = MonitorOptions(
         statistics_interval_s=settings.statistics_interval_s, health_interval_s=settings.health_interval_s
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -35,6 +35,10 @@ class Endpoint:
     """Answers in tokens one by one: may stream, and reports usage in a stream."""
     chat: bool = False
     default_completion_tokens: int = 0
+    path_bytes: bytes = field(init=False, default=b"")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path_bytes", self.path.encode())
 
 
 ENDPOINTS: Mapping[str, Endpoint] = {
@@ -235,6 +239,18 @@ def request_class(header: bytes | None) -> RequestClass:
     )
 
 
+_ID_LINE = re.compile(rb"x-request-id: ([^\r]*)\r\n")
+_UUID = re.compile(rb"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
+
+
+def uuid_only(headers: bytes, own_id: str) -> bytes:
+    """The header lines with our own id in the place of one that is no UUID: `llama_cpp.server` refuses that (400)."""
+    found = _ID_LINE.search(headers)
+    if found is None or _UUID.fullmatch(found[1]):
+        return headers
+    return headers.replace(found[0], b"x-request-id: %b\r\n" % own_id.encode())
+
+
 # -- affinity ----------------------------------------------------------------------------------------------------------
 
 
@@ -300,7 +316,7 @@ def _length_field_to_rename(request: ParsedRequest, engine: Engine) -> tuple[str
 def _spliced(request: ParsedRequest, served_name: str, *, ask_usage: bool) -> bytes | None:
     """The client's own bytes with the name replaced and the usage option put in front; None when that is not safe.
 
-    Safe means: the bytes `"model"` stand in the body once and with the value that was read. Else a server that takes the
+    Safe means: the bytes `"model"` stand in the body once, with the value that was read. Else a server that takes the
     first of two equal keys would serve a model that nobody has checked.
     """
     body = request.raw

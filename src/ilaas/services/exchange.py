@@ -12,10 +12,10 @@ import orjson
 
 from ilaas.core.dispatch.events import Grant, Refusal, RefusalReason, Settlement, Ticket
 from ilaas.core.errors import Draining
-from ilaas.core.requests import body_for
+from ilaas.core.requests import body_for, uuid_only
 from ilaas.core.upstream_errors import normalise
 from ilaas.core.usage import Usage
-from ilaas.core.values import Outcome
+from ilaas.core.values import Engine, Outcome
 from ilaas.core.wire import DONE, EventStream, PlainAnswer
 from ilaas.ports.client import AnswerWriter
 from ilaas.ports.upstream import UpstreamCall, UpstreamRequest
@@ -116,9 +116,12 @@ class Exchange:
         self._events = None
         self._status = 0
         wishes = self._wishes
+        headers = wishes.upstream_headers
+        if grant.server.engine is Engine.LLAMACPP:
+            headers = uuid_only(headers, self.ticket.id)
         request = UpstreamRequest(
-            wishes.parsed.endpoint.path.encode(),
-            wishes.upstream_headers,
+            wishes.parsed.endpoint.path_bytes,
+            headers,
             body_for(wishes.parsed, grant.server),
             wishes.model.policy.deadlines.connect_s,
         )

@@ -10,7 +10,16 @@ import re
 
 from ilaas.core.dispatch.events import Ticket
 from ilaas.core.errors import Draining, IlaasError, UnsupportedMediaType
-from ilaas.core.requests import ENDPOINTS, Endpoint, context_tokens, parse, prefix_hash, priority, request_class, routing_mode
+from ilaas.core.requests import (
+    ENDPOINTS,
+    Endpoint,
+    context_tokens,
+    parse,
+    prefix_hash,
+    priority,
+    request_class,
+    routing_mode,
+)
 from ilaas.core.values import Outcome, RequestClass
 from ilaas.ports.client import AnswerWriter, InboundRequest
 from ilaas.services.admission import Admission
@@ -27,7 +36,7 @@ class Inference:
     """The use case. One instance per gateway."""
 
     def __init__(self, admission: Admission, context: Context, id_prefix: str) -> None:
-        """`id_prefix` makes request ids unique over processes."""
+        """`id_prefix`, the first 24 characters of a UUID, makes request ids unique over processes."""
         self.admission = admission
         self.context = context
         self.active: set[Exchange] = set()
@@ -38,7 +47,7 @@ class Inference:
     def begin(self, inbound: InboundRequest, writer: AnswerWriter) -> Exchange | None:
         """Start one request. None when it has ended already: refused here, or by the dispatcher at once."""
         self._count += 1
-        ticket_id = f"{self._id_prefix}{self._count:x}"
+        ticket_id = f"{self._id_prefix}{self._count:012x}"
         given = inbound.headers.get(b"x-request-id")
         request_id = given if given is not None and _REQUEST_ID.match(given) else ticket_id.encode()
         try:

@@ -21,6 +21,7 @@ from ilaas.core.requests import (
     priority,
     request_class,
     routing_mode,
+    uuid_only,
 )
 from ilaas.core.values import Engine, RequestClass, RoutingMode
 
@@ -221,3 +222,10 @@ def test_turns_of_one_conversation_share_a_prefix_hash_and_others_do_not() -> No
     assert prefix_hash({"input": "x"}) == 0
     assert prefix_hash({"prompt": "abc"}) == prefix_hash({"prompt": "abc"}) != 0
     assert prefix_hash({"messages": [{"role": "user", "content": [{"type": "text", "text": "t"}]}, 3]}) != 0
+
+
+def test_an_engine_that_takes_uuids_only_gets_our_own_id_in_the_place_of_another() -> None:
+    own = "0b0f7d5e-6d2c-4a53-9d3e-000000000001"
+    assert uuid_only(b"x-request-id: trace-me\r\na: b\r\n", own) == f"x-request-id: {own}\r\na: b\r\n".encode()
+    kept = b"x-request-id: 7b9c2c2e-11aa-4b6e-8e5d-2f1d4c5b6a79\r\n"
+    assert uuid_only(kept, own) == kept

@@ -34,7 +34,7 @@ def test_a_plain_answer_comes_back_with_the_public_name_and_says_where_it_was_ma
     assert orjson.loads(writer.body)["model"] == "public"
     assert writer.headers["x-ilaas-server-site"] == "site-one"
     assert writer.headers["x-ilaas-queue-ms"] == "250"
-    assert writer.headers["x-request-id"].startswith("req-")
+    assert writer.headers["x-request-id"].startswith("req-0000")
     record = asked.record
     assert (record.outcome, record.prompt_tokens, record.completion_tokens) == (Outcome.COMPLETED, 5, 2)
     assert (record.server, record.owner, record.organisation, record.estimated) == ("one", "uni-a", "uni-a", False)
