@@ -228,7 +228,7 @@ async def test_a_line_that_is_no_record_is_put_aside_and_the_others_are_kept(
 
 
 async def test_a_field_of_a_newer_version_does_no_harm(outbox: FileOutbox, tmp_path: Path) -> None:
-    (tmp_path / "1-a-1.jsonl").write_bytes(line_of(record(1)).replace(b'{"id"', b'{"energy_mj":12,"id"'))
+    (tmp_path / "1-a-1.jsonl").write_bytes(line_of(record(1)).replace(b'{"id"', b'{"of_a_newer_version":12,"id"'))
     store = MemoryStore()
     assert await outbox.drain(store) == 1
     assert store.usage == {record(1).id: record(1)}

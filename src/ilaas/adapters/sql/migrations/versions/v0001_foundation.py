@@ -94,6 +94,7 @@ def _servers(op: Operations) -> None:
 def _usage(op: Operations) -> None:
     texts = ("organisation", "project", "key_id", "endpoint", "model", "server", "site", "owner")
     tokens = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "audio_ms")
+    impact = ("energy_mj", "energy_low_mj", "energy_high_mj", "co2e_ug", "embodied_co2e_ug")
     op.create_table(
         "usage_records",
         sa.Column("id", sa.Text, nullable=False),
@@ -111,6 +112,10 @@ def _usage(op: Operations) -> None:
         sa.Column("queue_ms", sa.BigInteger, nullable=False),
         sa.Column("ttft_ms", sa.BigInteger, nullable=False),
         sa.Column("duration_ms", sa.BigInteger, nullable=False),
+        sa.Column("price_micro_eur", sa.BigInteger, nullable=False),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in impact),
+        sa.Column("impact_method", sa.Text, nullable=False),
+        sa.Column("energy_measured", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_usage_records"),
     )
     op.create_index("ix_usage_records_finished_at_ms", "usage_records", ["finished_at_ms"])
