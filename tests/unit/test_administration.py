@@ -9,7 +9,7 @@ from ilaas.adapters.store_memory import MemoryStore
 from ilaas.core.errors import Conflict, InvalidRequest, NotFound
 from ilaas.core.keys import digest, hint, is_mistyped
 from ilaas.core.quota.limits import Limits
-from ilaas.core.tenancy import Organisation
+from ilaas.core.tenancy import Organisation, Project
 from ilaas.core.values import Engine, RequestClass, RoutingMode
 from ilaas.services.administration import Administration, NewKey, NewServer
 
@@ -48,15 +48,19 @@ def world() -> World:
     return World()
 
 
-async def test_a_created_key_works_and_its_organisation_is_made(world: World) -> None:
+async def test_a_created_key_works_and_its_organisation_and_project_are_made(world: World) -> None:
     secret, key = await world.admin.create_key(NEW, actor="anne")
     assert not is_mistyped(secret)
     assert secret.startswith("ilaas-")
     assert key.hint == hint(secret)
     assert await world.usable(secret)
-    assert (await world.store.directory()).organisations == {"Lille": Organisation(name="Lille")}
+    directory = await world.store.directory()
+    assert directory.organisations == {"Lille": Organisation(name="Lille")}
+    assert directory.projects == {("Lille", "linguistique"): Project(organisation="Lille", name="linguistique")}
+    assert {line.organisation for line in await world.store.audit()} == {"Lille"}
     assert [(line.actor, line.action, line.at_s) for line in await world.store.audit()] == [
         ("anne", "key.created", world.now_s),
+        ("anne", "project.created", world.now_s),
         ("anne", "organisation.created", world.now_s),
     ]
 

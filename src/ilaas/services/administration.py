@@ -14,10 +14,10 @@ from ilaas.core import keys
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.errors import Conflict, InvalidRequest, NotFound
 from ilaas.core.quota.limits import Limits
-from ilaas.core.tenancy import Key, Organisation
+from ilaas.core.tenancy import Key, Organisation, Project
 from ilaas.core.values import Engine, RequestClass, RoutingMode
 from ilaas.ports.store import AuditLine, Store, StoredServer
-from ilaas.services.audit_values import as_json, key_json, organisation_json, server_json
+from ilaas.services.audit_values import as_json, key_json, organisation_json, project_json, server_json
 from ilaas.services.checks import base_url, check_names, checked_token, slug
 
 _MIN_HINT_CHARS = len(keys.PREFIX) + 2
@@ -83,7 +83,7 @@ class Administration:
     # -- keys ---------------------------------------------------------------------------------------------------------
 
     async def create_key(self, new: NewKey, *, secret: str | None = None, actor: str = "operator") -> tuple[str, Key]:
-        """Make a key, and its organisation when it is missing; returns its secret, to be shown this once, and the key.
+        """Make a key, and its organisation and project when they are missing; returns its secret, shown once, and it.
 
         `secret` takes over a token that exists elsewhere. Raises Conflict when a live key of the project has that name.
         """
@@ -110,9 +110,12 @@ class Administration:
             threshold=new.threshold,
         )
         organisation = Organisation(name=new.organisation)
-        line = self._line(actor, "organisation.created", f"organisation:{new.organisation}")
+        line = self._line(actor, "organisation.created", f"organisation:{new.organisation}", new.organisation)
         await self._store.add_organisation(organisation, replace(line, after=organisation_json(organisation)))
-        line = self._line(actor, "key.created", f"key:{key.id}")
+        project = Project(organisation=new.organisation, name=new.project)
+        line = self._line(actor, "project.created", f"project:{project.organisation}/{project.name}", new.organisation)
+        await self._store.add_project(project, replace(line, after=project_json(project)))
+        line = self._line(actor, "key.created", f"key:{key.id}", key.organisation)
         await self._store.add_key(key, replace(line, after=key_json(key)))
         return secret, key
 
@@ -150,7 +153,7 @@ class Administration:
         if key.revoked_at_s is not None and key.revoked_at_s <= now:
             return key
         revoked = replace(key, revoked_at_s=now)
-        line = self._line(actor, "key.revoked", f"key:{key.id}")
+        line = self._line(actor, "key.revoked", f"key:{key.id}", key.organisation)
         await self._store.change_key(revoked, replace(line, before=key_json(key), after=key_json(revoked)))
         return revoked
 
@@ -180,7 +183,7 @@ class Administration:
         end = now + overlap_s
         expires_at_s = end if old.expires_at_s is None else min(old.expires_at_s, end)
         leaving = replace(old, expires_at_s=expires_at_s, replaced_by=new.id)
-        line = self._line(actor, "key.rotated", f"key:{old.id}")
+        line = self._line(actor, "key.rotated", f"key:{old.id}", old.organisation)
         await self._store.replace_key(leaving, new, replace(line, before=key_json(old), after=key_json(new)))
         return secret
 
@@ -192,7 +195,7 @@ class Administration:
         before = (await self._store.directory()).organisations.get(organisation.name)
         action = "organisation.created" if before is None else "organisation.changed"
         line = replace(
-            self._line(actor, action, f"organisation:{organisation.name}"),
+            self._line(actor, action, f"organisation:{organisation.name}", organisation.name),
             before=None if before is None else organisation_json(before),
             after=organisation_json(organisation),
         )
@@ -226,7 +229,7 @@ class Administration:
             from_file=False,
         )
         server = StoredServer(model=new.model, spec=spec)
-        line = self._line(actor, "server.added", f"server:{spec.id}")
+        line = self._line(actor, "server.added", f"server:{spec.id}", spec.owner)
         await self._store.put_server(server, replace(line, after=server_json(server)))
         return server
 
@@ -234,7 +237,7 @@ class Administration:
         """Remove a server that was added at run time. Raises NotFound, also for one of the configuration file."""
         for server in await self._store.servers():
             if server.spec.id == server_id:
-                line = self._line(actor, "server.removed", f"server:{server_id}")
+                line = self._line(actor, "server.removed", f"server:{server_id}", server.spec.owner)
                 await self._store.remove_server(server_id, replace(line, before=server_json(server)))
                 return
         raise NotFound(
@@ -242,17 +245,17 @@ class Administration:
             param="id",
         )
 
-    async def drain_server(self, server_id: str, *, actor: str = "operator") -> None:
-        """Give a server (of the file or added) no new request; those under way end as usual."""
-        await self._mark(server_id, "server.drained", actor, draining=True)
+    async def drain_server(self, server_id: str, *, actor: str = "operator", owner: str | None = None) -> None:
+        """Give a server (of the file or added) no new request; those under way end as usual. `owner` is audited."""
+        await self._mark(server_id, self._line(actor, "server.drained", f"server:{server_id}", owner), draining=True)
 
-    async def resume_server(self, server_id: str, *, actor: str = "operator") -> None:
+    async def resume_server(self, server_id: str, *, actor: str = "operator", owner: str | None = None) -> None:
         """Lift the drain mark."""
-        await self._mark(server_id, "server.resumed", actor, draining=False)
+        await self._mark(server_id, self._line(actor, "server.resumed", f"server:{server_id}", owner), draining=False)
 
-    async def _mark(self, server_id: str, action: str, actor: str, *, draining: bool) -> None:
+    async def _mark(self, server_id: str, line: AuditLine, *, draining: bool) -> None:
         line = replace(
-            self._line(actor, action, f"server:{server_id}"),
+            line,
             before=as_json({"draining": not draining}),
             after=as_json({"draining": draining}),
         )
@@ -260,8 +263,8 @@ class Administration:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _line(self, actor: str, action: str, subject: str) -> AuditLine:
-        return AuditLine(at_s=self._epoch(), actor=actor, action=action, subject=subject)
+    def _line(self, actor: str, action: str, subject: str, organisation: str | None = None) -> AuditLine:
+        return AuditLine(at_s=self._epoch(), actor=actor, action=action, subject=subject, organisation=organisation)
 
     def _secret(self) -> str:
         return keys.make_key(self._entropy(32))

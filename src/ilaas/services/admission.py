@@ -23,7 +23,13 @@ class Admission:
         self._epoch = epoch
 
     def authenticate(self, headers: Mapping[bytes, bytes]) -> Key:
-        """The live key behind the Authorization header. Raises Unauthenticated."""
+        """The live key behind the Authorization header. Raises Unauthenticated, or Forbidden for a closed project."""
+        key = self._live_key(headers)
+        if self._registry.restricted and (reason := self._registry.closed_to(key)):
+            raise Forbidden(reason)
+        return key
+
+    def _live_key(self, headers: Mapping[bytes, bytes]) -> Key:
         header = headers.get(b"authorization")
         if header is None:
             raise Unauthenticated(f"No key was given. {_HOW}")
@@ -61,10 +67,13 @@ class Admission:
         """All models the key may use, in the catalogue's order."""
         return [model for model in self._registry.catalogue.models.values() if self._may_use(key, model)]
 
-    @staticmethod
-    def _may_use(key: Key, model: ModelSpec) -> bool:
+    def _may_use(self, key: Key, model: ModelSpec) -> bool:
         if key.models is not None and model.name not in key.models:
             return False
+        if self._registry.restricted:
+            models = self._registry.project_models(key)
+            if models is not None and model.name not in models:
+                return False
         if model.organisations is None:
             return model.lifecycle is not Lifecycle.STAGING
         return key.organisation in model.organisations

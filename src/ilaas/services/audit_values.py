@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
+from ilaas.core.people import Person, PersonToken, RoleGrant
 from ilaas.core.quota.limits import LimitName, Limits
-from ilaas.core.tenancy import Key, Organisation
+from ilaas.core.tenancy import Agreement, Key, Organisation, Project
 from ilaas.ports.store import StoredServer
 
 
@@ -16,7 +18,8 @@ def as_json(value: dict[str, Any]) -> str:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _limits(limits: Limits) -> dict[str, int]:
+def limits_value(limits: Limits) -> dict[str, int]:
+    """Only the limits that are set."""
     return {str(name): value for name in LimitName if (value := getattr(limits, name)) is not None}
 
 
@@ -36,7 +39,7 @@ def key_json(key: Key) -> str:
             "expires_at_s": key.expires_at_s,
             "revoked_at_s": key.revoked_at_s,
             "replaced_by": key.replaced_by,
-            "limits": _limits(key.limits),
+            "limits": limits_value(key.limits),
             "chat_client": key.chat_client,
             "threshold": key.threshold,
         }
@@ -51,7 +54,64 @@ def organisation_json(organisation: Organisation) -> str:
             "weight": organisation.weight,
             "contributor": organisation.contributor,
             "consumer": organisation.consumer,
-            "limits": _limits(organisation.limits),
+            "kind": str(organisation.kind),
+            "agreement": agreement_value(organisation.agreement),
+            "limits": limits_value(organisation.limits),
+            "model_limits": {model: limits_value(each) for model, each in organisation.model_limits.items()},
+        }
+    )
+
+
+def agreement_value(agreement: Agreement) -> dict[str, str | None]:
+    """An agreement, with ISO dates."""
+    return {
+        "starts_on": None if agreement.starts_on is None else agreement.starts_on.isoformat(),
+        "ends_on": None if agreement.ends_on is None else agreement.ends_on.isoformat(),
+        "document_url": agreement.document_url,
+    }
+
+
+def project_json(project: Project) -> str:
+    """A project, whole."""
+    return as_json(
+        {
+            "organisation": project.organisation,
+            "name": project.name,
+            "active": project.active,
+            "models": None if project.models is None else sorted(project.models),
+            "limits": limits_value(project.limits),
+        }
+    )
+
+
+def person_json(person: Person, grants: Iterable[RoleGrant] = ()) -> str:
+    """A person without name and addresses, which must be erasable: only whether they are there."""
+    return as_json(
+        {
+            "id": person.id,
+            "has_email": person.email is not None,
+            "has_subject": person.subject is not None,
+            "active": person.active,
+            "roles": sorted((grant_value(grant) for grant in grants), key=str),
+        }
+    )
+
+
+def grant_value(grant: RoleGrant) -> dict[str, str | None]:
+    """A role and where it holds."""
+    return {"role": str(grant.role), "organisation": grant.organisation, "project": grant.project}
+
+
+def token_json(token: PersonToken) -> str:
+    """A personal access token without its digest."""
+    return as_json(
+        {
+            "id": token.id,
+            "person": token.person_id,
+            "hint": token.hint,
+            "name": token.name,
+            "expires_at_s": token.expires_at_s,
+            "revoked_at_s": token.revoked_at_s,
         }
     )
 

@@ -8,6 +8,7 @@ from ilaas.core import keys
 from ilaas.core.errors import InvalidRequest
 
 _MAX_NAME_CHARS = 255
+_MAX_LINK_CHARS = 2000
 
 
 def checked_token(token: str) -> str:
@@ -27,6 +28,17 @@ def check_names(**names: str) -> None:
                 f"The {param} is a text of 1 to {_MAX_NAME_CHARS} printable characters, without spaces around it.",
                 param=param,
             )
+
+
+def check_link(url: str, param: str) -> None:
+    """Raises InvalidRequest for what is not a plain link to a document."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None
+    except ValueError:
+        valid = False
+    if not valid or not url.isprintable() or " " in url or len(url) > _MAX_LINK_CHARS:
+        raise InvalidRequest(f"{param} is a link such as https://example.org/agreement.pdf.", param=param)
 
 
 def base_url(url: str) -> str:

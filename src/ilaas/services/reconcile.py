@@ -57,15 +57,38 @@ class Reconcile:
 
     def _apply(self) -> None:
         catalogue = merge(self._models, self._stored, self._draining)
-        organisations = {**self._directory.organisations, **{each.name: each for each in self._organisations}}
+        organisations = with_file(self._directory.organisations, self._organisations)
         self._registry.set_catalogue(catalogue)
         self._registry.set_directory(replace(self._directory, organisations=organisations))
-        limits: dict[Subject, Limits] = {
-            Subject.of_organisation(each.name): each.limits for each in organisations.values() if each.limits
-        }
-        limits.update({Subject.of_key(key.id): key.limits for key in self._directory.keys.values() if key.limits})
-        self._quotas.set_limits(limits)
+        self._quotas.set_limits(limits_of(self._registry.directory))
         self._configure(catalogue, self._registry.weights())
+
+
+def with_file(stored: Mapping[str, Organisation], of_file: Sequence[Organisation]) -> dict[str, Organisation]:
+    """The organisations in force: the file decides what it can say; the rest (agreement and so on) is the store's."""
+    organisations = dict(stored)
+    for each in of_file:
+        known = stored.get(each.name, each)
+        organisations[each.name] = replace(
+            each, kind=known.kind, agreement=known.agreement, model_limits=known.model_limits
+        )
+    return organisations
+
+
+def limits_of(directory: Directory) -> dict[Subject, Limits]:
+    """What quotas there are: of organisations, of models as used by one, of projects and of keys."""
+    limits: dict[Subject, Limits] = {}
+    for organisation in directory.organisations.values():
+        if organisation.limits:
+            limits[Subject.of_organisation(organisation.name)] = organisation.limits
+        for model, of_model in organisation.model_limits.items():
+            if of_model:
+                limits[Subject.of_model(organisation.name, model)] = of_model
+    for project in directory.projects.values():
+        if project.limits:
+            limits[Subject.of_project(project.organisation, project.name)] = project.limits
+    limits.update({Subject.of_key(key.id): key.limits for key in directory.keys.values() if key.limits})
+    return limits
 
 
 def merge(models: Sequence[ModelSpec], stored: Sequence[StoredServer], draining: frozenset[str]) -> Catalogue:

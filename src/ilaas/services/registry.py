@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ilaas.core.catalogue import Catalogue
 from ilaas.core.keys import digest
-from ilaas.core.tenancy import Directory, Key
+from ilaas.core.tenancy import Directory, Key, Project
 
 
 class Registry:
@@ -24,6 +24,10 @@ class Registry:
         self._pepper = pepper
         self._epoch = epoch
         self._used: dict[str, float] = {}
+        self._limited_projects: dict[tuple[str, str], Project] = {}
+        self._not_consumers: frozenset[str] = frozenset()
+        self.restricted = False
+        """Whether any project or organisation restricts its keys: asked on each request before the two below."""
 
     def find_key(self, presented: bytes) -> Key | None:
         """The key of that secret, dead or alive; None when it is not known.
@@ -39,6 +43,27 @@ class Registry:
     def set_directory(self, directory: Directory) -> None:
         """Swap in a new directory."""
         self.directory = directory
+        self._limited_projects = {
+            place: project
+            for place, project in directory.projects.items()
+            if not project.active or project.models is not None
+        }
+        self._not_consumers = frozenset(each.name for each in directory.organisations.values() if not each.consumer)
+        self.restricted = bool(self._limited_projects or self._not_consumers)
+
+    def closed_to(self, key: Key) -> str | None:
+        """Why no key of that project may be used now; None when nothing is in the way."""
+        if key.organisation in self._not_consumers:
+            return f"The organisation '{key.organisation}' takes no part as a consumer."
+        project = self._limited_projects.get((key.organisation, key.project))
+        if project is not None and not project.active:
+            return f"The project '{key.project}' is not active. Ask a manager of your organisation."
+        return None
+
+    def project_models(self, key: Key) -> frozenset[str] | None:
+        """The models that the key's project is limited to; None is no limit."""
+        project = self._limited_projects.get((key.organisation, key.project))
+        return None if project is None else project.models
 
     def weights(self) -> dict[str, float]:
         """Each organisation's share when a model is saturated; an organisation that is not there counts as 1."""

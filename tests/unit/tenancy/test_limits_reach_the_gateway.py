@@ -1,0 +1,108 @@
+"""What is set on organisations, projects and keys holds for requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from ilaas.adapters.store_memory import MemoryStore
+from ilaas.core.catalogue import ModelSpec
+from ilaas.core.errors import Forbidden, ModelNotFound
+from ilaas.core.keys import digest
+from ilaas.core.quota import Limits, QuotaBook, Subject
+from ilaas.core.tenancy import Agreement, Key, Organisation, OrganisationKind, Project
+from ilaas.ports.store import AuditLine
+from ilaas.services.admission import Admission
+from ilaas.services.reconcile import Reconcile
+from ilaas.services.registry import Registry
+
+PEPPER = b"p" * 32
+LINE = AuditLine(at_s=1.0, actor="a", action="b", subject="c")
+HEADERS = {b"authorization": b"Bearer the secret"}
+LILLE = Organisation(name="Lille")
+CORPUS = Project(organisation="Lille", name="corpus")
+
+
+class World:
+    def __init__(self) -> None:
+        self.store = MemoryStore(lambda: 10.0)
+        self.registry = Registry(PEPPER)
+        self.book = QuotaBook()
+        self.reconcile = Reconcile(self.store, self.registry, self.book, lambda catalogue, weights: None)
+        self.admission = Admission(self.registry, lambda: 10.0)
+
+    async def begin(self, *of_file: Organisation) -> None:
+        self.reconcile.use_file((ModelSpec(name="mistral"), ModelSpec(name="llama")), of_file)
+        await self.store.add_organisation(LILLE, LINE)
+        await self.store.add_project(CORPUS, LINE)
+        key = Key(
+            id="k", digest=digest(b"the secret", PEPPER), hint="", name="n", organisation="Lille", project="corpus"
+        )
+        await self.store.add_key(key, LINE)
+        await self.reconcile.refresh()
+
+    def models(self) -> list[str]:
+        return [model.name for model in self.admission.models(self.admission.authenticate(HEADERS))]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_limits_of_organisation_model_project_and_key_reach_the_quotas(world: World) -> None:
+    await world.begin()
+    one, two, three = Limits(tokens_per_day=1), Limits(tokens_per_day=2), Limits(requests_per_minute=3)
+    await world.store.change_organisation(
+        LILLE, replace(LILLE, limits=one, model_limits={"mistral": two, "llama": Limits()}), LINE
+    )
+    await world.store.change_project(CORPUS, replace(CORPUS, limits=three), LINE)
+    await world.reconcile.refresh()
+    assert world.book.limits_of(Subject.of_organisation("Lille")) == one
+    assert world.book.limits_of(Subject.of_model("Lille", "mistral")) == two
+    assert world.book.limits_of(Subject.of_project("Lille", "corpus")) == three
+    for unlimited in (Subject.of_model("Lille", "llama"), Subject.of_key("k"), Subject.of_project("Lyon", "corpus")):
+        assert not world.book.limits_of(unlimited)
+
+
+async def test_the_keys_of_a_project_that_is_not_active_are_refused_until_it_is_again(world: World) -> None:
+    await world.begin()
+    asleep = replace(CORPUS, active=False)
+    await world.store.change_project(CORPUS, asleep, LINE)
+    await world.reconcile.refresh()
+    with pytest.raises(Forbidden, match="'corpus' is not active"):
+        world.admission.authenticate(HEADERS)
+    await world.store.change_project(asleep, CORPUS, LINE)
+    await world.reconcile.refresh()
+    assert world.models() == ["mistral", "llama"]
+
+
+async def test_a_projects_models_bound_those_of_its_keys(world: World) -> None:
+    await world.begin()
+    await world.store.change_project(CORPUS, replace(CORPUS, models=frozenset({"llama"})), LINE)
+    await world.reconcile.refresh()
+    assert world.models() == ["llama"]
+    key = world.admission.authenticate(HEADERS)
+    with pytest.raises(ModelNotFound):
+        world.admission.model(key, "mistral")
+    assert world.admission.model(key, "llama").name == "llama"
+
+
+async def test_an_organisation_that_is_no_consumer_sends_no_requests(world: World) -> None:
+    await world.begin()
+    await world.store.change_organisation(LILLE, replace(LILLE, consumer=False), LINE)
+    await world.reconcile.refresh()
+    with pytest.raises(Forbidden, match="consumer"):
+        world.admission.authenticate(HEADERS)
+
+
+async def test_the_file_decides_what_it_can_say_of_an_organisation_and_the_store_the_rest(world: World) -> None:
+    await world.begin(Organisation(name="Lille", weight=5.0))
+    agreement = Agreement(ends_on=date(2030, 1, 1))
+    stored = replace(LILLE, weight=2.0, kind=OrganisationKind.PARTNER, agreement=agreement)
+    await world.store.change_organisation(LILLE, stored, LINE)
+    await world.reconcile.refresh()
+    found = world.registry.directory.organisations["Lille"]
+    assert (found.weight, found.kind, found.agreement) == (5.0, OrganisationKind.PARTNER, agreement)
