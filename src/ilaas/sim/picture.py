@@ -100,7 +100,7 @@ def _three(spread: Spread) -> str:
     return " / ".join("-" if value is None else _seconds(value) for value in values) + " s"
 
 
-def _seconds(value: float, _: object = None) -> str:
+def _seconds(value: float) -> str:
     return f"{value:.2f}" if 0.095 <= value < 10 else f"{value:.3g}"
 
 
@@ -169,7 +169,9 @@ def _running(axis: Axes, report: Report) -> None:
         axis.step(
             series.at_s, series.slots, where="post", color=_INK, linestyle="--", linewidth=1.2, label="slots there are"
         )
-    axis.set_ylim(bottom=0)
+    # Without a limit thousands of leases are held, which wait inside the servers: that is seen in the panel above.
+    most = max(series.slots, default=0)
+    axis.set_ylim(bottom=0, top=1.15 * most if most else None)
 
 
 def _ttft(axis: Axes, report: Report) -> None:
@@ -202,4 +204,4 @@ def _ttft(axis: Axes, report: Report) -> None:
             label=f"interactive, p95 of {_BIN_S:g} s",
         )
     axis.set_yscale("log")
-    axis.yaxis.set_major_formatter(FuncFormatter(_seconds))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -71,8 +71,8 @@ class Recording:
     ended_s: float = 0.0
     played: list[Played] = field(default_factory=list)
     gauges: list[Gauge] = field(default_factory=list)
-    slots: list[tuple[float, int]] = field(default_factory=list)
-    """(time, slots that all may use from then on); empty when not known."""
+    slots: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    """By model: (time, slots that all may use from then on). Empty when not known."""
 
     @property
     def unfinished(self) -> int:
@@ -90,6 +90,15 @@ class Steps:
                 changes[start_s] = changes.get(start_s, 0) + 1
                 changes[end_s] = changes.get(end_s, 0) - 1
         self.changes = sorted(changes.items())
+
+    @classmethod
+    def of_values(cls, values: Iterable[tuple[float, int]]) -> Steps:
+        """Of (time, value from then on), in order of time."""
+        steps, level = cls(()), 0
+        for at_s, value in values:
+            steps.changes.append((at_s, value - level))
+            level = value
+        return steps
 
     def sampled(self, times_s: list[float]) -> list[int]:
         """The value just after each of the (rising) times."""

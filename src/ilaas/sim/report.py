@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -61,6 +60,7 @@ class Slots:
     Idle slots are those that owners and interactive requests leave: slots that all may use (of servers that are up and
     not draining, the smaller of what may be granted and what the engine has, less those reserved for the owner) minus
     the leases that are not batch. Only times in which batch requests wait count, since only then batch could use them.
+    Each model is counted by itself, then they are added.
     """
 
     slot_s: float
@@ -225,35 +225,37 @@ def integral(span: tuple[float, float], value: Callable[..., float], *levels: St
 
 
 def _slots(recording: Recording, from_s: float, to_s: float) -> Slots:
-    end_s = recording.ended_s
-    batch = RequestClass.BATCH
-    held = [lease for played in recording.played for lease in played.leases]
-
-    def leases(*, of_batch: bool) -> Steps:
-        chosen = (lease for lease in held if (lease.request_class is batch) == of_batch)
-        return Steps((lease.granted_s, end_s if lease.ended_s is None else lease.ended_s) for lease in chosen)
-
-    waiting = Steps(
-        wait for played in recording.played if played.planned.request_class is batch for wait in played.waits(end_s)
-    )
-    total = Steps(())
-    total.changes = [
-        (at_s, slots - before)
-        for (at_s, slots), (_, before) in zip(recording.slots, [(0.0, 0), *recording.slots], strict=False)
-    ]
-    span, levels = (from_s, to_s), (total, leases(of_batch=False), leases(of_batch=True), waiting)
-    slot_s = integral(span, lambda slots, *_: slots, *levels)
-    used_s = integral(span, lambda slots, others, own, _: min(slots, others + own), *levels)
-    idle_s = integral(span, lambda slots, others, _, queue: max(0, slots - others) if queue else 0, *levels)
-    filled_s = integral(
-        span, lambda slots, others, own, queue: min(own, max(0, slots - others)) if queue else 0, *levels
-    )
+    slot_s = used_s = idle_s = filled_s = 0.0
+    for model in recording.slots:
+        levels = _levels(recording, model)
+        slot_s += integral((from_s, to_s), lambda slots, *_: slots, *levels)
+        used_s += integral((from_s, to_s), lambda slots, others, own, _: min(slots, others + own), *levels)
+        idle_s += integral((from_s, to_s), lambda slots, others, _, queue: queue and max(0, slots - others), *levels)
+        filled_s += integral(
+            (from_s, to_s), lambda slots, others, own, queue: queue and min(own, max(0, slots - others)), *levels
+        )
     return Slots(
         slot_s=round(slot_s, 3),
         used_share=round(used_s / slot_s, 6) if slot_s else None,
         idle_slot_s=round(idle_s, 3),
         batch_share_of_idle=round(filled_s / idle_s, 6) if idle_s else None,
     )
+
+
+def _levels(recording: Recording, model: str) -> tuple[Steps, Steps, Steps, Steps]:
+    """Of one model: slots, leases of others than batch, leases of batch, and whether batch requests wait (0 or 1)."""
+    end_s, batch = recording.ended_s, RequestClass.BATCH
+    requests = [played for played in recording.played if played.planned.model == model]
+    held = [lease for played in requests for lease in played.leases]
+
+    def leases(*, of_batch: bool) -> Steps:
+        chosen = (lease for lease in held if (lease.request_class is batch) == of_batch)
+        return Steps((lease.granted_s, end_s if lease.ended_s is None else lease.ended_s) for lease in chosen)
+
+    waits = Steps(wait for played in requests if played.planned.request_class is batch for wait in played.waits(end_s))
+    times = [at_s for at_s, _ in waits.changes]
+    queue = Steps.of_values(zip(times, (int(level > 0) for level in waits.sampled(times)), strict=True))
+    return Steps.of_values(recording.slots[model]), leases(of_batch=False), leases(of_batch=True), queue
 
 
 def _series(recording: Recording) -> Series:
@@ -279,13 +281,12 @@ def _series(recording: Recording) -> Series:
             last[gauge.server] = gauge.waiting
             gauge = next(gauges, None)
         engine_waiting.append(sum(last.values()))
-    changes = [at_s for at_s, _ in recording.slots]
-    slots = [recording.slots[bisect_left(changes, at_s + 1e-9) - 1][1] for at_s in times] if changes else []
+    by_model = [Steps.of_values(values).sampled(times) for values in recording.slots.values()]
     return Series(
         at_s=times,
         waiting={name: Steps(spans).sampled(times) for name, spans in waits.items()},
         running={name: Steps(spans).sampled(times) for name, spans in runs.items()},
-        slots=slots,
+        slots=[sum(slots) for slots in zip(*by_model, strict=True)],
         engine_waiting=engine_waiting,
         ttft=ttft,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ilaas.core.catalogue import ModelSpec
 from ilaas.core.dispatch.events import Effect, Grant, Refusal, RefusalReason, Settlement, Ticket
 from ilaas.core.dispatch.scheduler import ModelScheduler
-from ilaas.core.values import Outcome, RequestClass
+from ilaas.core.values import Outcome
 from ilaas.services.answers import refusal_outcome
 from ilaas.sim.engine_events import EngineEvent, EngineRequest, Finished, FirstToken, Phase, Tokens
 from ilaas.sim.recording import Gauge, Held, Played, Recording
@@ -99,20 +99,7 @@ class _Run:
         now = self._clock.now
         self._planned -= 1
         spec = self._specs[planned.model]
-        deadlines = spec.policy.deadlines
-        batch = planned.request_class is RequestClass.BATCH
-        ticket = Ticket(
-            id=planned.id,
-            model=planned.model,
-            organisation=planned.organisation,
-            request_class=planned.request_class,
-            routing_mode=planned.routing_mode,
-            priority=planned.priority,
-            estimated_tokens=planned.estimated_tokens,
-            prefix_hash=planned.conversation if len(spec.servers) > 1 else 0,
-            arrived_s=now,
-            deadline_s=now + (deadlines.batch_queue_s if batch else deadlines.queue_s),
-        )
+        ticket = planned.ticket(spec, now)
         played = Played(planned, now)
         self._recording.played.append(played)
         self._active[planned.id] = _Active(played, player, ticket)
@@ -276,8 +263,9 @@ class _Run:
     # -- what happens all the time ------------------------------------------------------------------------------------
 
     def _note_slots(self) -> None:
-        slots = sum(station.slots for station in self._stations.values())
-        self._recording.slots.append((self._clock.now, slots))
+        for model in self._specs:
+            slots = sum(station.slots for station in self._stations.values() if station.model == model)
+            self._recording.slots.setdefault(model, []).append((self._clock.now, slots))
 
     def _tick(self, _: object) -> None:
         now = self._clock.now

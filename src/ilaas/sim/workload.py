@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ilaas.core.catalogue import ModelSpec
+from ilaas.core.dispatch.events import Ticket
 from ilaas.core.values import RequestClass, RoutingMode
 from ilaas.sim.prefix_cache import Prefix
 
@@ -79,6 +81,23 @@ class Planned:
     prefix: Prefix | None
     stop_after_s: float | None
     """The user presses Stop so long after sending, if the answer is not whole by then."""
+
+    def ticket(self, spec: ModelSpec, now: float) -> Ticket:
+        """What the gateway gives to the dispatcher when the request comes in."""
+        deadlines = spec.policy.deadlines
+        batch = self.request_class is RequestClass.BATCH
+        return Ticket(
+            id=self.id,
+            model=self.model,
+            organisation=self.organisation,
+            request_class=self.request_class,
+            routing_mode=self.routing_mode,
+            priority=self.priority,
+            estimated_tokens=self.estimated_tokens,
+            prefix_hash=self.conversation if len(spec.servers) > 1 else 0,
+            arrived_s=now,
+            deadline_s=now + (deadlines.batch_queue_s if batch else deadlines.queue_s),
+        )
 
 
 class Demand(Spec):

@@ -53,7 +53,7 @@ def test_steps_count_the_spans_that_cover_a_time(spans: list[tuple[int, int]]) -
 
 def test_idle_slots_are_those_that_others_leave_while_batch_waits() -> None:
     """4 slots for 10 s; one interactive request the whole time; batch waits from 0 to 8 s and holds 2 slots then."""
-    recording = Recording(ended_s=10.0, slots=[(0.0, 4)])
+    recording = Recording(ended_s=10.0, slots={"m": [(0.0, 4)]})
     recording.played = [
         played(planned("i"), 0.0, 0.0, 10.0),
         played(planned("b1", request_class="batch"), 0.0, 0.0, 8.0),
@@ -68,10 +68,19 @@ def test_idle_slots_are_those_that_others_leave_while_batch_waits() -> None:
 
 
 def test_slots_of_a_server_that_is_down_are_not_idle() -> None:
-    recording = Recording(ended_s=10.0, slots=[(0.0, 4), (5.0, 0)])
+    recording = Recording(ended_s=10.0, slots={"m": [(0.0, 4), (5.0, 0)]})
     recording.played = [played(planned("b", request_class="batch"), 0.0, None, None)]
     slots = build_report(scenario(), recording).whole.slots
     assert (slots.slot_s, slots.idle_slot_s, slots.batch_share_of_idle) == (20.0, 20.0, 0.0)
+
+
+def test_slots_of_another_model_are_not_idle_for_batch() -> None:
+    recording = Recording(ended_s=10.0, slots={"m": [(0.0, 1)], "other": [(0.0, 7)]})
+    recording.played = [
+        played(planned(name, request_class="batch"), 0.0, at, None) for name, at in (("b", 0.0), ("c", None))
+    ]
+    slots = build_report(scenario(), recording).whole.slots
+    assert (slots.slot_s, slots.idle_slot_s, slots.batch_share_of_idle) == (80.0, 10.0, 1.0)
 
 
 def test_fairness_compares_tokens_by_weight_of_those_who_had_to_wait() -> None:
@@ -104,7 +113,7 @@ def test_a_window_reports_the_requests_that_ended_in_it() -> None:
 
 
 def test_the_series_show_who_waited_and_who_ran_each_second() -> None:
-    recording = Recording(ended_s=4.0, slots=[(0.0, 4)], gauges=[Gauge(1.0, "a", 1, 2), Gauge(1.0, "b", 1, 3)])
+    recording = Recording(ended_s=4.0, slots={"m": [(0.0, 4)]}, gauges=[Gauge(1.0, "a", 1, 2), Gauge(1.0, "b", 1, 3)])
     recording.played = [played(planned("a"), 0.0, 2.0, 4.0)]
     series = build_report(scenario(), recording).series
     assert series.at_s == [0.0, 1.0, 2.0, 3.0]

@@ -74,7 +74,7 @@ def test_a_server_that_dies_breaks_its_streams_and_its_other_requests_go_elsewhe
     assert outcomes(recording) <= {Outcome.COMPLETED, Outcome.STREAM_BROKEN}
     ended = [played.leases[-1].server for played in recording.played if played.leases and played.sent_s > 20.0]
     assert set(ended) == {"lille"}  # the dead one is tried now and then, at nobody's cost
-    assert recording.slots == [(0.0, 8), (20.0, 4)]
+    assert recording.slots == {"m": [(0.0, 8), (20.0, 4)]}
 
 
 def test_a_server_that_comes_back_is_used_again() -> None:
