@@ -5,15 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import add, attrgetter
+from typing import Any
 
 from ilaas.adapters.store_memory_tenancy import MemoryTenancy
 from ilaas.core.errors import Conflict, NotFound, Unprocessable
+from ilaas.core.rollups import MEASURES, Dimension, Sums, Totals, UsageLine, UsageQuery, folded, rolled_up
 from ilaas.core.tenancy import Directory, Key, Organisation
 from ilaas.core.usage import UsageRecord
 from ilaas.ports.store import AuditLine, StoredServer
+from ilaas.ports.usage import RecordFilter
 
 _LONG_DEAD_S = 30 * 86_400.0
 _MAX_INTEGER = 2**63 - 1
+_by_time = attrgetter("finished_at_ms", "id")
 
 
 class MemoryStore(MemoryTenancy):
@@ -27,6 +32,7 @@ class MemoryStore(MemoryTenancy):
         self._servers: dict[str, StoredServer] = {}
         self._draining: set[str] = set()
         self.usage: dict[str, UsageRecord] = {}
+        self._rolled_up: dict[tuple[Any, ...], Sums] = {}
 
     async def open(self) -> None:
         """Nothing to open."""
@@ -138,10 +144,51 @@ class MemoryStore(MemoryTenancy):
         """Insert the records not there yet; returns how many were new."""
         if any(abs(record.prompt_tokens) > _MAX_INTEGER for record in records):
             raise Unprocessable("A value is out of what the database can hold.")
-        before = len(self.usage)
+        new: dict[str, UsageRecord] = {}
         for record in records:
-            self.usage.setdefault(record.id, record)
-        return len(self.usage) - before
+            if record.id not in self.usage:
+                new.setdefault(record.id, record)
+        self.usage.update(new)
+        for key, sums in rolled_up(new.values()).items():
+            self._rolled_up[key] = tuple(map(add, self._rolled_up.get(key, (0,) * len(MEASURES)), sums))
+        return len(new)
+
+    async def usage_lines(self, query: UsageQuery) -> Sequence[UsageLine]:
+        """In the order of `query.by`."""
+        one = query.roll_up()
+        per_day = 24 if one.dimensions[0] is Dimension.HOUR else 1
+        first, end = query.period.first_day * per_day, query.period.end_day * per_day
+        places = [(one.dimensions.index(each), values) for each, values in query.where.items()]
+        wanted = {
+            key: sums
+            for key, sums in folded(self._rolled_up, one.dimensions).items()
+            if first <= key[0] < end and all(key[at] in values for at, values in places)
+        }
+        picked: dict[tuple[str | int, ...], Totals] = {}
+        for key, sums in wanted.items():
+            line = tuple(key[one.dimensions.index(each)] for each in query.by)
+            picked.setdefault(line, Totals()).add(Totals(*sums))
+        return [UsageLine(line, picked[line]) for line in sorted(picked)]
+
+    async def page_of_usage(
+        self, which: RecordFilter, after: tuple[int, str] | None, limit: int
+    ) -> Sequence[UsageRecord]:
+        """Single records by `finished_at_ms` and id."""
+        found = [
+            record
+            for record in self.usage.values()
+            if which.period.start_ms <= record.finished_at_ms < which.period.end_ms
+            and (after is None or (record.finished_at_ms, record.id) > after)
+            and all(getattr(record, each.column) in values for each, values in which.where.items())
+        ]
+        return sorted(found, key=_by_time)[:limit]
+
+    async def delete_usage(self, before_ms: int, limit: int) -> int:
+        """Delete single records, the oldest first; the roll-ups stay."""
+        old = sorted((each for each in self.usage.values() if each.finished_at_ms < before_ms), key=_by_time)[:limit]
+        for record in old:
+            del self.usage[record.id]
+        return len(old)
 
     async def audit(self, *, limit: int = 100) -> Sequence[AuditLine]:
         """The newest lines first."""

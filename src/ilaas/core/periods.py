@@ -7,15 +7,84 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 DAY_S = 86_400
+_EPOCH = date(1970, 1, 1)
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 
 
 def day_of(epoch_s: float) -> int:
     """Days since 1970-01-01, UTC."""
     return int(epoch_s // DAY_S)
+
+
+def date_of(day: int) -> date:
+    """The calendar date of a day since 1970-01-01."""
+    return _EPOCH + timedelta(days=day)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Whole days, counted since 1970-01-01, from the first to before the end."""
+
+    first_day: int
+    end_day: int
+
+    def __post_init__(self) -> None:
+        if self.first_day >= self.end_day:
+            raise ValueError("a period has at least one day: its last day must not lie before its first one")
+
+    @classmethod
+    def parse(cls, first: str, last: str) -> Period:
+        """From the first to the last day (both belong to it), each `2026-10-01`, or a month as `2026-10`.
+
+        Raises ValueError.
+        """
+        return cls(_bounds(first)[0], _bounds(last)[1])
+
+    @classmethod
+    def of(cls, month: Month) -> Period:
+        """That month."""
+        return cls(month.start_s // DAY_S, month.end_s // DAY_S)
+
+    @classmethod
+    def last_days(cls, days: int, now_s: float) -> Period:
+        """So many days, of which today is the last."""
+        end = day_of(now_s) + 1
+        return cls(end - days, end)
+
+    @property
+    def days(self) -> range:
+        """Each of its days."""
+        return range(self.first_day, self.end_day)
+
+    @property
+    def start_ms(self) -> int:
+        """Epoch milliseconds of its first instant."""
+        return self.first_day * DAY_S * 1000
+
+    @property
+    def end_ms(self) -> int:
+        """Epoch milliseconds of the first instant after it."""
+        return self.end_day * DAY_S * 1000
+
+    def __str__(self) -> str:
+        return f"{date_of(self.first_day)} to {date_of(self.end_day - 1)}"
+
+
+def _bounds(text: str) -> tuple[int, int]:
+    if _MONTH.fullmatch(text):
+        month = Month.parse(text)
+        return month.start_s // DAY_S, month.end_s // DAY_S
+    try:
+        if not _DATE.fullmatch(text):  # date.fromisoformat takes weeks and more besides
+            raise ValueError
+        day = (date.fromisoformat(text) - _EPOCH).days
+    except ValueError:
+        raise ValueError(f"a day is written YYYY-MM-DD, a month YYYY-MM; got {text[:40]!r}") from None
+    return day, day + 1
 
 
 @dataclass(frozen=True, slots=True, order=True)

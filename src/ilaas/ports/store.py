@@ -8,8 +8,8 @@ from typing import Protocol
 
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.tenancy import Directory, Key, Organisation
-from ilaas.core.usage import UsageRecord
 from ilaas.ports.tenancy import AuditLine, TenancyStore
+from ilaas.ports.usage import UsageStore
 
 __all__ = ["AuditLine", "Store", "StoredServer"]
 
@@ -22,7 +22,7 @@ class StoredServer:
     spec: ServerSpec
 
 
-class Store(TenancyStore, Protocol):
+class Store(TenancyStore, UsageStore, Protocol):
     """The durable state. Every method raises `StoreUnavailable` when the database does not answer.
 
     Every change bumps `revision`, which gateways poll: that is how a change reaches all of them within a second.
@@ -79,12 +79,6 @@ class Store(TenancyStore, Protocol):
 
     async def set_draining(self, server_id: str, audit: AuditLine, *, draining: bool) -> None:
         """Set or lift the drain mark; nothing is written when it is so already."""
-
-    async def add_usage(self, records: Sequence[UsageRecord]) -> int:
-        """Insert the records not there yet, in one transaction; returns how many were new.
-
-        Raises `Unprocessable`, with none inserted, when the database can't hold a value: trying again won't help.
-        """
 
     async def audit(self, *, limit: int = 100) -> Sequence[AuditLine]:
         """The newest lines first."""

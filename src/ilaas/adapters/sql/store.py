@@ -13,9 +13,11 @@ from ilaas.adapters.sql.engine import Database, make_sqlite_file
 from ilaas.adapters.sql.schema import migrate
 from ilaas.adapters.sql.tenancy_store import SqlTenancy
 from ilaas.core.errors import Conflict, NotFound, Unprocessable
+from ilaas.core.rollups import UsageLine, UsageQuery
 from ilaas.core.tenancy import Directory, Key, Organisation
 from ilaas.core.usage import UsageRecord
 from ilaas.ports.store import AuditLine, StoredServer
+from ilaas.ports.usage import RecordFilter
 
 LONG_DEAD_S = 30 * 86_400.0
 """Keys that died this long ago are no longer in the directory: using one is answered as an unknown key."""
@@ -150,7 +152,7 @@ class SqlStore(SqlTenancy):
             await servers.mark(connection, server_id, draining_now=draining)
 
     async def add_usage(self, records: Sequence[UsageRecord]) -> int:
-        """Insert the records not there yet, in one transaction; returns how many were new."""
+        """Insert the records not there yet and roll them up, in one transaction; returns how many were new."""
         if not records:
             return 0
         try:
@@ -158,6 +160,23 @@ class SqlStore(SqlTenancy):
                 return await usage.add(connection, records)
         except Conflict as error:  # not of ids, which may be there already: a value that must not be missing
             raise Unprocessable("A usage record has a value that the database does not take.") from error
+
+    async def usage_lines(self, query: UsageQuery) -> Sequence[UsageLine]:
+        """In the order of `query.by`."""
+        async with self._database.read() as connection:
+            return await usage.lines(connection, query)
+
+    async def page_of_usage(
+        self, which: RecordFilter, after: tuple[int, str] | None, limit: int
+    ) -> Sequence[UsageRecord]:
+        """Single records by `finished_at_ms` and id."""
+        async with self._database.read() as connection:
+            return await usage.page(connection, which, after, limit)
+
+    async def delete_usage(self, before_ms: int, limit: int) -> int:
+        """Delete single records, the oldest first; the roll-ups stay."""
+        async with self._database.write() as connection:
+            return await usage.delete_before(connection, before_ms, limit)
 
     async def audit(self, *, limit: int = 100) -> Sequence[AuditLine]:
         """The newest lines first."""

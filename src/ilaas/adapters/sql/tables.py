@@ -140,8 +140,6 @@ USAGE_RECORDS = Table(
     Column("impact_method", Text, nullable=False),
     Column("energy_measured", Boolean, nullable=False),
     Index(None, "finished_at_ms"),
-    Index(None, "organisation", "finished_at_ms"),
-    Index(None, "model", "finished_at_ms"),
 )
 """The fields of `core.usage.UsageRecord`, by name."""
 

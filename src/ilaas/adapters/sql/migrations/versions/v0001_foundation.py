@@ -119,8 +119,6 @@ def _usage(op: Operations) -> None:
         sa.PrimaryKeyConstraint("id", name="pk_usage_records"),
     )
     op.create_index("ix_usage_records_finished_at_ms", "usage_records", ["finished_at_ms"])
-    op.create_index("ix_usage_records_organisation_finished_at_ms", "usage_records", ["organisation", "finished_at_ms"])
-    op.create_index("ix_usage_records_model_finished_at_ms", "usage_records", ["model", "finished_at_ms"])
 
 
 def _audit(op: Operations) -> None:

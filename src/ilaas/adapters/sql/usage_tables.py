@@ -1,0 +1,30 @@
+"""The roll-ups of usage, as tables: what they are is said in `core.rollups`."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text
+
+from ilaas.adapters.sql.tables import METADATA
+from ilaas.core.rollups import DAILY, DAILY_MODELS, HOURLY, MEASURES, Dimension, RollUp
+
+_TIMES = {Dimension.HOUR, Dimension.DAY}
+
+
+def _table(one: RollUp, *indexes: Index) -> Table:
+    return Table(
+        one.table,
+        METADATA,
+        *(
+            Column(each.column, Integer if each in _TIMES else Text, primary_key=True, autoincrement=False)
+            for each in one.dimensions
+        ),
+        *(Column(name, BigInteger, nullable=False) for name in MEASURES),
+        *indexes,
+        sqlite_with_rowid=False,
+    )
+
+
+USAGE_DAILY_MODELS = _table(DAILY_MODELS)
+USAGE_DAILY = _table(DAILY, Index(None, "key_id", "day"), Index(None, "organisation", "day"))
+USAGE_HOURLY = _table(HOURLY)
+ROLL_UP_TABLES = {DAILY_MODELS: USAGE_DAILY_MODELS, DAILY: USAGE_DAILY, HOURLY: USAGE_HOURLY}
