@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ilaas.adapters.outbox import FileOutbox
-from ilaas.adapters.outbox_segments import SegmentLimits, line_of
+from ilaas.adapters.outbox_segments import HEADER, SegmentLimits, line_of
 from ilaas.adapters.sql import SqlStore
 from ilaas.adapters.store_memory import MemoryStore
 from ilaas.core.errors import StoreUnavailable
@@ -92,7 +92,7 @@ async def test_a_record_is_on_disk_soon_without_being_asked_for(outbox: FileOutb
     async with asyncio.timeout(10):
         while not any(path.stat().st_size for path in tmp_path.iterdir()):
             await asyncio.sleep(0.005)
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [line_of(record(1))]
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [HEADER + line_of(record(1))]
 
 
 async def test_the_files_are_for_their_owner_only(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def test_closing_writes_what_is_left(tmp_path: Path) -> None:
     with capture_logs() as logs:
         outbox.append(record(2))
     assert [(line["event"], line["records"]) for line in logs] == [("outbox_records_lost", 1)]
-    assert b"".join(path.read_bytes() for path in tmp_path.iterdir()) == line_of(record(1))
+    assert b"".join(path.read_bytes() for path in tmp_path.iterdir()) == HEADER + line_of(record(1))
 
 
 async def test_records_appended_before_the_loop_runs_are_kept(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def _with_one_record(folder: Path) -> FileOutbox:
 
 
 async def test_segments_are_bounded_and_batches_too(tmp_path: Path) -> None:
-    outbox = FileOutbox(tmp_path, SegmentLimits(segment_bytes=5_000))
+    outbox = FileOutbox(tmp_path, SegmentLimits(segment_bytes=3_000))
     for number in range(100):
         outbox.append(record(number))
         if number % 5 == 0:
@@ -138,6 +138,7 @@ async def test_segments_are_bounded_and_batches_too(tmp_path: Path) -> None:
     store = UnsteadyStore()
     assert await outbox.drain(store) == 100
     assert left(tmp_path) == []
+    (tmp_path / "old.jsonl").write_bytes(HEADER)
     for number in range(100, 3_000):
         line = line_of(record(number))
         with (tmp_path / "old.jsonl").open("ab") as file:
@@ -205,7 +206,7 @@ async def test_what_an_earlier_process_left_is_picked_up(tmp_path: Path) -> None
 
 
 async def test_a_torn_last_line_is_skipped_and_the_lines_before_it_are_kept(outbox: FileOutbox, tmp_path: Path) -> None:
-    (tmp_path / "1-a-1.jsonl").write_bytes(line_of(record(1)) + line_of(record(2))[:-30])
+    (tmp_path / "1-a-1.jsonl").write_bytes(HEADER + line_of(record(1)) + line_of(record(2))[:-30])
     store = MemoryStore()
     with capture_logs() as logs:
         assert await outbox.drain(store) == 1
@@ -217,18 +218,28 @@ async def test_a_torn_last_line_is_skipped_and_the_lines_before_it_are_kept(outb
 async def test_a_line_that_is_no_record_is_put_aside_and_the_others_are_kept(
     outbox: FileOutbox, tmp_path: Path
 ) -> None:
-    bad = [b"nonsense\n", b"[1]\n", b'{"id":"only"}\n', line_of(record(7)).replace(b"client_left_decode", b"melted")]
-    (tmp_path / "1-a-1.jsonl").write_bytes(line_of(record(1)) + b"".join(bad) + line_of(record(2)))
+    bad = [b"nonsense\n", b"[1]\n", b'[["only"]]\n', line_of(record(7)).replace(b"client_left_decode", b"melted")]
+    lines = [HEADER, line_of(record(1)), *bad, line_of(record(2), record(3))]
+    (tmp_path / "1-a-1.jsonl").write_bytes(b"".join(lines))
     store = MemoryStore()
     with capture_logs() as logs:
-        assert await outbox.drain(store) == 2
+        assert await outbox.drain(store) == 3
     assert [(line["event"], line["records"]) for line in logs] == [("outbox_records_rejected", 4)]
-    assert (tmp_path / "1-a-1.rejected").read_bytes() == b"".join(bad)
+    assert (tmp_path / "1-a-1.rejected").read_bytes() == b"".join([HEADER, *bad])
     assert left(tmp_path) == ["1-a-1.rejected"]
 
 
 async def test_a_field_of_a_newer_version_does_no_harm(outbox: FileOutbox, tmp_path: Path) -> None:
-    (tmp_path / "1-a-1.jsonl").write_bytes(line_of(record(1)).replace(b'{"id"', b'{"of_a_newer_version":12,"id"'))
+    newer = HEADER.replace(b'["id"', b'["of_a_newer_version","id"') + line_of(record(1)).replace(b"[[", b"[[12,")
+    (tmp_path / "1-a-1.jsonl").write_bytes(newer)
+    store = MemoryStore()
+    assert await outbox.drain(store) == 1
+    assert store.usage == {record(1).id: record(1)}
+
+
+async def test_a_field_that_an_older_version_did_not_have_gets_its_default(outbox: FileOutbox, tmp_path: Path) -> None:
+    older = HEADER.replace(b',"energy_measured"', b"") + line_of(record(1)).replace(b",false]]", b"]]")
+    (tmp_path / "1-a-1.jsonl").write_bytes(older)
     store = MemoryStore()
     assert await outbox.drain(store) == 1
     assert store.usage == {record(1).id: record(1)}
@@ -261,7 +272,7 @@ async def test_a_segment_that_another_process_writes_is_left_alone(tmp_path: Pat
     path = tmp_path / "1-a-1.jsonl"
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(line_of(record(1)))
+        file.write(HEADER + line_of(record(1)))
         file.flush()
         store = MemoryStore()
         assert await outbox.drain(store) == 0
@@ -289,14 +300,14 @@ async def test_two_outboxes_in_one_folder_never_share_a_segment(tmp_path: Path) 
 
 async def test_a_full_folder_says_loudly_what_is_lost_and_takes_records_again_when_emptied(tmp_path: Path) -> None:
     size = len(line_of(record(10)))
-    outbox = FileOutbox(tmp_path, SegmentLimits(segment_bytes=4 * size, folder_bytes=10 * size))
+    outbox = FileOutbox(tmp_path, SegmentLimits(segment_bytes=100 * size, folder_bytes=10 * size + len(HEADER)))
     with capture_logs() as logs:
         for number in range(10, 30):
             outbox.append(record(number))
             await outbox.flush()
     assert sum(line["records"] for line in logs if line["event"] == "outbox_records_lost") == 10
     assert {line["log_level"] for line in logs} == {"error"}
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 10 * size
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 10 * size + len(HEADER)
     store = MemoryStore()
     assert await outbox.drain(store) == 10
     outbox.append(record(99))

@@ -24,6 +24,8 @@ _RETRY_S = 0.5
 _BATCH = 1_000
 _MAX_BUFFERED = 50_000
 """Records held in memory while the disk does not take them."""
+_MAX_KEPT = 10_000
+"""Records held in memory beside their files, so that emptying those need not read them."""
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +47,8 @@ class FileOutbox:
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[Written] | None = None
         self._on_disk: dict[Path, int] = {}
+        self._kept: dict[Path, list[UsageRecord]] = {}
+        self._kept_count = 0
         self._dropped = 0
         self._failing = False
         self._closed = False
@@ -107,14 +111,14 @@ class FileOutbox:
 
         Raises StoreUnavailable; what is not in the Store then stays on disk.
         """
+        new = 0
         if not self._closed:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.rotate)
-        new = 0
         known = frozenset(self._on_disk)
         found = await asyncio.to_thread(_find, self._folder, known)
-        self._on_disk.update({path: lines for path, lines in found.items() if path not in self._on_disk and lines})
+        self._on_disk.update({path: count for path, count in found.items() if path not in self._on_disk and count})
         for gone in known.difference(found):
-            self._on_disk.pop(gone, None)
+            self._forget(gone)
         for path in found:
             segment = await asyncio.to_thread(ClosedSegment.take, path)
             if segment is None:  # this or another process writes it, or another empties it
@@ -122,7 +126,7 @@ class FileOutbox:
             try:
                 new += await self._empty(segment, store)
                 await asyncio.to_thread(segment.delete)
-                self._on_disk.pop(path, None)
+                self._forget(path)
             finally:
                 segment.release()
         return new
@@ -162,11 +166,23 @@ class FileOutbox:
             _log.info("outbox_write_resumed", folder=str(self._folder))
         self._failing = written.error is not None
         if written.path is not None:
-            self._on_disk[written.path] = self._on_disk.get(written.path, 0) + written.lines
+            self._written(written.path, batch, written)
         self._dropped += written.refused
         self._report_dropped()
         if self._buffer and self._timer is None and not self._closed:
             self._flush_in(_RETRY_S if self._failing else _FLUSH_S)
+
+    def _written(self, path: Path, batch: list[UsageRecord], written: Written) -> None:
+        before = self._on_disk.get(path, 0)
+        self._on_disk[path] = before + written.records
+        kept = self._kept.setdefault(path, [])
+        if len(kept) == before and not written.refused and self._kept_count + len(batch) <= _MAX_KEPT:
+            kept += batch
+            self._kept_count += len(batch)
+
+    def _forget(self, path: Path) -> None:
+        self._on_disk.pop(path, None)
+        self._kept_count -= len(self._kept.pop(path, ()))
 
     def _report_dropped(self) -> None:
         if self._dropped:
@@ -181,6 +197,12 @@ class FileOutbox:
     # -- out of the files ---------------------------------------------------------------------------------------------
 
     async def _empty(self, segment: ClosedSegment, store: Store) -> int:
+        kept = self._kept.get(segment.path)
+        if kept and len(kept) == self._on_disk.get(segment.path):  # all of it, as it is in the file
+            new = 0
+            for first in range(0, len(kept), _BATCH):
+                new += await self._put(segment, store, kept[first : first + _BATCH])
+            return new
         new = 0
         more = True
         while more:
@@ -211,7 +233,7 @@ class FileOutbox:
 
 
 def _find(folder: Path, known: frozenset[Path]) -> dict[Path, int]:
-    """All segments there are, with the lines of those that are seen for the first time."""
+    """All segments there are, with the records in those that are seen for the first time."""
     found: dict[Path, int] = {}
     for path in segments(folder):
         found[path] = 0
