@@ -70,8 +70,18 @@ class Period:
         """Epoch milliseconds of the first instant after it."""
         return self.end_day * DAY_S * 1000
 
+    @property
+    def first_date(self) -> date:
+        """Its first day."""
+        return date_of(self.first_day)
+
+    @property
+    def last_date(self) -> date:
+        """Its last day, which belongs to it."""
+        return date_of(self.end_day - 1)
+
     def __str__(self) -> str:
-        return f"{date_of(self.first_day)} to {date_of(self.end_day - 1)}"
+        return f"{self.first_date} to {self.last_date}"
 
 
 def _bounds(text: str) -> tuple[int, int]:
