@@ -136,23 +136,30 @@ def backlog(requests: int) -> Backlog:
     )
 
 
+UNEQUAL = Scenario(
+    name="unequal servers",
+    duration_s=150,
+    models=(
+        Model(
+            name="m",
+            servers=(
+                Server(id="fast", site="lyon", owner="lyon", preset="h200", max_parallel=32),
+                Server(id="slow", site="lille", owner="lille", preset="slow-spot", max_parallel=8),
+            ),
+        ),
+    ),
+    workloads=(
+        Users(name="users", organisations=("nantes", "rennes"), models=("m",), ramp=((0, 0), (30, 30))),
+        backlog(300),
+    ),
+)
+"""A fast server and a slow one, nearly as many users as slots, and batch."""
+
+
 @pytest.fixture(scope="module")
 def unequal(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    """A fast server and a slow one, more users than slots, and batch: each strategy in turn."""
-    servers = (
-        Server(id="fast", site="lyon", owner="lyon", preset="h200", max_parallel=32),
-        Server(id="slow", site="lille", owner="lille", preset="slow-spot", max_parallel=8),
-    )
-    scenario = Scenario(
-        name="unequal servers",
-        duration_s=150,
-        models=(Model(name="m", servers=servers),),
-        workloads=(
-            Users(name="users", organisations=("nantes", "rennes"), models=("m",), ramp=((0, 0), (30, 30))),
-            backlog(300),
-        ),
-    )
-    return compare_strategies(scenario, tmp_path_factory.mktemp("comparison"))
+    """Each strategy in turn."""
+    return compare_strategies(UNEQUAL, tmp_path_factory.mktemp("comparison"))
 
 
 def test_least_busy_beats_round_robin_on_unequal_servers(unequal: Comparison) -> None:
@@ -167,6 +174,20 @@ def test_holding_back_beats_round_robin_when_batch_is_there(unequal: Comparison)
     assert ttft["round-robin-priority"] is not None
     assert ttft["round-robin"] is not None
     assert ttft["round-robin-priority"] < ttft["round-robin"]
+
+
+def test_least_busy_uses_the_faster_server_while_it_has_room() -> None:
+    """Without batch there are slots to spare: taking turns sends users to the slow server, least-busy does not."""
+    alone = UNEQUAL.without("batch")
+    ttft: dict[Strategy, list[float]] = {Strategy.LEAST_BUSY: [], Strategy.ROUND_ROBIN_PRIORITY: []}
+    for strategy, values in ttft.items():
+        for seed in (1, 2, 3):
+            recording = play(alone.with_strategy(strategy).model_copy(update={"seed": seed}))
+            values += [played.ttft_s for played in recording.played if played.ttft_s is not None]
+    best, turns = Spread.of(ttft[Strategy.LEAST_BUSY]).p95, Spread.of(ttft[Strategy.ROUND_ROBIN_PRIORITY]).p95
+    assert best is not None
+    assert turns is not None
+    assert best < 0.8 * turns
 
 
 def test_the_three_strategies_are_drawn_in_one_picture(unequal: Comparison) -> None:

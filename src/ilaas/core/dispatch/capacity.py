@@ -130,10 +130,6 @@ class Capacity:
             self._moved_s = now
             self._set(self._raised(self._limit, now), self.maximum)
 
-    def slowness(self) -> float:
-        """Time to first token in relation to the guard, 0 to 1."""
-        return 0.0 if self.ttft_s is None else min(1.0, self.ttft_s / self._guard_s)
-
     def _ceiling(self, statistics: ServerStatistics, in_flight: int) -> int:
         """The maximum, less what others than we have under way there when the server tells its slots."""
         if not statistics.slots:

@@ -16,6 +16,10 @@ from ilaas.core.values import RoutingMode
 REMEMBERED_PREFIXES = 20_000
 BOUNDED_LOAD = 1.25
 """A server with more than this times the mean load is not chosen for its cache (Mirrokni et al. 2018)."""
+SPEED_WEIGHT = 0.5
+"""Of a server's speed beside its free share."""
+CACHE_WEIGHT = 0.2
+LOAD_PARTS = 1.0 + SPEED_WEIGHT + CACHE_WEIGHT
 
 
 class PrefixMemory:
@@ -47,6 +51,8 @@ class Scene:
 
     now: float = 0.0
     mean_load: float = 0.0
+    best_ttft_s: float = 0.0
+    """The shortest recent time to first token of the servers that are free; 0 when none is known."""
     prefixes: PrefixMemory = field(default_factory=PrefixMemory)
     active_owners: frozenset[str] = frozenset()
     """Organisations that have requests of their own waiting or under way."""
@@ -84,12 +90,17 @@ def may_use(slot: Slot, entry: Entry) -> bool:
 Scorer = Callable[[Slot, Entry, Scene], float]
 
 
-def load(slot: Slot, entry: Entry, scene: Scene) -> float:  # noqa: ARG001  # every scorer takes the same
-    """Free share of the server, less its slowness in relation to the TTFT guard and its own KV-cache use."""
-    free = 1.0 - load_of(slot)
+def load(slot: Slot, entry: Entry, scene: Scene) -> float:
+    """Free share of the server, then its speed, then the free share of its KV cache.
+
+    Speed is the shortest time to first token among the servers that are free, in relation to this one's; a server not
+    tried yet is taken for fast. Batch does not care, which leaves the fast servers to those who wait for an answer.
+    """
     told = slot.fresh(scene.now)
     cache = (told.kv_cache_usage or 0.0) if told is not None else 0.0
-    return max(0.0, free - 0.3 * slot.capacity.slowness() - 0.2 * cache)
+    ttft_s = slot.capacity.ttft_s
+    speed = min(1.0, scene.best_ttft_s / ttft_s) if ttft_s and not entry.batch else 1.0
+    return (1.0 - load_of(slot) + SPEED_WEIGHT * speed + CACHE_WEIGHT * (1.0 - cache)) / LOAD_PARTS
 
 
 def affinity(slot: Slot, entry: Entry, scene: Scene) -> float:
@@ -108,7 +119,7 @@ def own(slot: Slot, entry: Entry, scene: Scene) -> float:
 
 
 SCORERS: Mapping[str, tuple[Scorer, float]] = MappingProxyType(
-    {"load": (load, 1.0), "affinity": (affinity, 0.8), "own": (own, 0.4)}
+    {"load": (load, LOAD_PARTS), "affinity": (affinity, 0.8), "own": (own, 0.4)}
 )
 """By the name in the policy: the scorer and its weight."""
 

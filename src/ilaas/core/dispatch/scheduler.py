@@ -328,6 +328,7 @@ class ModelScheduler:
         scene = self._scene
         scene.now = now
         limit = self._fleet.limit_total
+        scene.best_ttft_s = min((ttft_s for slot in candidates if (ttft_s := slot.capacity.ttft_s)), default=0.0)
         scene.mean_load = (limit - self._fleet.open_total) / limit if limit else 1.0
         return pick(candidates, entry, scene, self._policy.scorers)
 
