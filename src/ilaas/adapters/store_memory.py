@@ -8,7 +8,7 @@ from dataclasses import replace
 from operator import add, attrgetter
 from typing import Any
 
-from ilaas.adapters.store_memory_tenancy import MemoryTenancy
+from ilaas.adapters.store_memory_books import MemoryBooks
 from ilaas.core.errors import Conflict, NotFound, Unprocessable
 from ilaas.core.rollups import MEASURES, Dimension, Sums, Totals, UsageLine, UsageQuery, folded, rolled_up
 from ilaas.core.tenancy import Directory, Key, Organisation
@@ -21,7 +21,7 @@ _MAX_INTEGER = 2**63 - 1
 _by_time = attrgetter("finished_at_ms", "id")
 
 
-class MemoryStore(MemoryTenancy):
+class MemoryStore(MemoryBooks):
     """`ports.store.Store` in dicts. `usage` holds the records by id."""
 
     def __init__(self, epoch: Callable[[], float] = time.time) -> None:

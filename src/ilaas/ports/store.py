@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.tenancy import Directory, Key, Organisation
+from ilaas.ports.books import Books
 from ilaas.ports.tenancy import AuditLine, TenancyStore
 from ilaas.ports.usage import UsageStore
 
@@ -22,7 +23,7 @@ class StoredServer:
     spec: ServerSpec
 
 
-class Store(TenancyStore, UsageStore, Protocol):
+class Store(TenancyStore, UsageStore, Books, Protocol):
     """The durable state. Every method raises `StoreUnavailable` when the database does not answer.
 
     Every change bumps `revision`, which gateways poll: that is how a change reaches all of them within a second.

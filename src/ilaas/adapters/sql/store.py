@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ilaas.adapters.secret import Secret
 from ilaas.adapters.sql import keys, organisations, projects, revision, servers, usage
+from ilaas.adapters.sql.books import SqlBooks
 from ilaas.adapters.sql.engine import Database, make_sqlite_file
 from ilaas.adapters.sql.schema import migrate
 from ilaas.adapters.sql.tenancy_store import SqlTenancy
@@ -23,7 +24,7 @@ LONG_DEAD_S = 30 * 86_400.0
 """Keys that died this long ago are no longer in the directory: using one is answered as an unknown key."""
 
 
-class SqlStore(SqlTenancy):
+class SqlStore(SqlTenancy, SqlBooks):
     """`ports.store.Store` on SQLite or PostgreSQL."""
 
     def __init__(self, url: str, secret: Secret, epoch: Callable[[], float] = time.time) -> None:
