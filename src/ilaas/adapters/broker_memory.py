@@ -69,7 +69,7 @@ class MemoryBroker:
     def settle(self, ticket: Ticket, settlement: Settlement) -> None:
         """See ports.broker."""
         scheduler = self._schedulers.get(ticket.model)
-        if scheduler is None:  # the model went while the request ran
+        if scheduler is None or not scheduler.holds(ticket.id):  # the model went while the request ran
             if settlement.retry:
                 self._tell([Refusal(ticket, RefusalReason.NO_SERVER, 30.0)])
             else:

@@ -3,85 +3,137 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
 
 from ilaas.core.catalogue import ModelSpec
-from ilaas.core.dispatch.placement import may_use
-from ilaas.core.dispatch.state import Entry, Slot
+from ilaas.core.dispatch.health import HealthState
+from ilaas.core.dispatch.state import NO_NEED, Entry, Need, Slot
+
+NO_SERVER_BACK_S = 30.0
+"""What is told of when a server comes, while the model has none."""
 
 
 class Fleet:
     """Keeps `free` and the totals right: call `refresh` after anything about a server has changed."""
 
-    __slots__ = ("_number", "_windows", "free", "limit_total", "open_total", "owners", "slots")
+    __slots__ = (
+        "_leaving",
+        "_number",
+        "_windows",
+        "free",
+        "limit_total",
+        "open_total",
+        "owners",
+        "policy",
+        "slots",
+        "usable_total",
+    )
 
     def __init__(self, spec: ModelSpec, now: float) -> None:
+        self.policy = spec.policy
         self.slots: dict[str, Slot] = {}
         self.free: dict[str, Slot] = {}
         """Servers with an open slot, by id."""
         self.limit_total = 0
         self.open_total = 0
+        self.usable_total = 0
         self.owners: frozenset[str] = frozenset()
+        self._leaving: dict[str, Slot] = {}
+        """Taken out of the catalogue, with requests still under way."""
         self._windows: tuple[int, ...] = ()
         self._number = 0
         self.configure(spec, now)
 
     def configure(self, spec: ModelSpec, now: float) -> None:
         """Servers that stay keep what they learned and have under way; those that go still settle."""
+        self.policy = spec.policy
         wanted = {server.id: server for server in spec.servers}
         for server_id, slot in list(self.slots.items()):
             if server_id not in wanted:
                 slot.gone = True
-                self.refresh(slot)
                 del self.slots[server_id]
+                self._leaving[server_id] = slot
+                self.refresh(slot)
         for server_id, server in wanted.items():
-            known = self.slots.get(server_id)
+            known = self.slots.get(server_id) or self._leaving.pop(server_id, None)
             if known is None:
                 self._number += 1
-                known = self.slots[server_id] = Slot(server, spec.policy, self._number, now)
+                known = Slot(server, spec.policy, self._number, now)
             else:
+                known.gone = False
                 known.configure(server, spec.policy)
+            self.slots[server_id] = known
+            known.assess(now)
             self.refresh(known)
         self.owners = frozenset(server.owner for server in spec.servers)
         self._windows = tuple(sorted({server.context_window for server in spec.servers if server.context_window}))
 
     def refresh(self, slot: Slot) -> None:
         """Something about this server changed."""
-        self.limit_total -= slot.limit
-        self.open_total -= slot.open
+        limit, open_, usable = slot.limit, slot.open, slot.usable
         slot.refresh()
-        self.limit_total += slot.limit
-        self.open_total += slot.open
+        self.limit_total += slot.limit - limit
+        self.open_total += slot.open - open_
+        if slot.usable is not usable:
+            self.usable_total += 1 if slot.usable else -1
         if slot.open:
-            self.free[slot.spec.id] = slot
-        else:
-            self.free.pop(slot.spec.id, None)
+            self.free[slot.id] = slot
+        elif open_:
+            del self.free[slot.id]
+        if slot.gone and not slot.in_flight:
+            self._leaving.pop(slot.id, None)
 
-    def usable(self) -> Iterator[Slot]:
-        """Servers that are up or probing and not draining."""
-        return (slot for slot in self.slots.values() if slot.usable())
+    # -- what a ticket may use -----------------------------------------------------------------------------------------
 
-    def any_for(self, entry: Entry) -> bool:
-        """Whether some server may serve the ticket, now or later."""
-        return any(may_use(slot, entry) for slot in self.usable())
+    def need(self, context_tokens: int, excluded: tuple[str, ...]) -> Need:
+        """What a ticket needs of a server."""
+        rank = bisect_left(self._windows, context_tokens) if context_tokens else 0
+        return (rank, tuple(sorted(excluded))) if rank or excluded else NO_NEED
 
-    def window_rank(self, context_tokens: int) -> int:
-        """Which of the different windows a ticket needs; 0 is any."""
-        return bisect_left(self._windows, context_tokens) if context_tokens else 0
+    def any_for(self, need: Need, owner: str = "") -> bool:
+        """Whether some server that is up may serve a ticket with this need; `owner` when it is private-only."""
+        if need == NO_NEED and not owner:
+            return self.usable_total > 0
+        return any(slot.usable and self._serves(slot, need, owner) for slot in self.slots.values())
+
+    def too_narrow(self, need: Need, owner: str = "") -> bool:
+        """Whether the context window is what keeps every server, up or down, from serving a ticket."""
+        slots = self.slots.values()
+        return not any(self._serves(slot, need, owner) for slot in slots) and any(
+            self._serves(slot, (0, need[1]), owner) for slot in slots
+        )
 
     def back_in_s(self, now: float) -> float:
         """Seconds until the first server that is down may be tried again."""
-        return min((slot.health.back_in_s(now) for slot in self.slots.values()), default=30.0)
+        down = [slot.health.back_in_s(now) for slot in self.slots.values() if slot.health.state is HealthState.DOWN]
+        return min(down, default=NO_SERVER_BACK_S)
 
     def fits_anybody(self, entry: Entry) -> bool:
         """Some free server may serve the ticket now, without touching what is reserved for its owner."""
-        organisation = entry.ticket.organisation
+        organisation, anywhere = entry.ticket.organisation, entry.need is NO_NEED
         for slot in self.free.values():
-            if (slot.open > slot.reserved or slot.spec.owner == organisation) and may_use(slot, entry):
+            if (slot.shared or slot.owner == organisation) and (anywhere or may_use(slot, entry)):
                 return True
         return False
 
     def fits_own(self, entry: Entry) -> bool:
         """A free server of its own organisation may serve the ticket now."""
         organisation = entry.ticket.organisation
-        return any(slot.spec.owner == organisation and may_use(slot, entry) for slot in self.free.values())
+        return any(slot.owner == organisation and may_use(slot, entry) for slot in self.free.values())
+
+    def _serves(self, slot: Slot, need: Need, owner: str) -> bool:
+        rank, excluded = need
+        if (owner and slot.owner != owner) or slot.id in excluded:
+            return False
+        window = slot.spec.context_window
+        return not rank or not window or (rank < len(self._windows) and window >= self._windows[rank])
+
+
+def may_use(slot: Slot, entry: Entry) -> bool:
+    """The server did not fail this ticket, its window is wide enough, and private-only goes to own servers only."""
+    ticket = entry.ticket
+    if ticket.excluded and slot.id in ticket.excluded:
+        return False
+    if entry.private_only and slot.owner != ticket.organisation:
+        return False
+    window = slot.spec.context_window
+    return not window or ticket.context_tokens <= window

@@ -37,6 +37,7 @@ class Health:
         "_successes",
         "_up_since_s",
         "down_until_s",
+        "period",
         "probes",
         "state",
     )
@@ -45,6 +46,8 @@ class Health:
         self.state = HealthState.UP
         self.probes = 0
         """Requests under way that were sent while probing."""
+        self.period = 0
+        """Of probing: counts how often it has begun, so that a probe of an earlier one says nothing of this one."""
         self.down_until_s = 0.0
         self._policy = policy
         self._failures = 0
@@ -64,6 +67,7 @@ class Health:
         self.state = HealthState.PROBING
         self._successes = 0
         self.probes = 0
+        self.period += 1
         return True
 
     def succeeded(self, now: float, *, probe: bool) -> bool:
@@ -95,10 +99,6 @@ class Health:
     def back_in_s(self, now: float) -> float:
         """Seconds until the server may be tried again."""
         return max(0.0, self.down_until_s - now) if self.state is HealthState.DOWN else 0.0
-
-    def relapsed(self) -> bool:
-        """It is down, and it was not the first time."""
-        return self.state is HealthState.DOWN and self._relapses > 1
 
     def _probe_succeeded(self, now: float) -> bool:
         if self.state is not HealthState.PROBING:

@@ -1,166 +1,59 @@
 """Who goes next: the queue of one class, fair between organisations, and the lane of each owner.
 
 Between organisations: start-time fair queueing (Goyal, Vin and Cheng 1996). An organisation's head has the start tag
-`max(V, F)`, where F is the finish tag of what it was last served and V the start tag of what anyone was last served, so
-that nobody saves up credit while idle. Serving adds `tokens / weight` to F; the settlement corrects it by the real
-count.
-
-Inside an organisation: `arrival - priority * PRIORITY_WORTH_S`, lowest first. A higher priority goes first, and a lower
-one waits at most that much longer for each step between them, so that it never starves.
+`max(V, F)`, where F is the finish tag of what it was last served and V, as of when it began to wait, the start tag of
+what anyone was last served: nobody saves up credit while idle. Serving adds `tokens / weight` to F; the settlement
+corrects it by the real count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 
+from ilaas.core.dispatch.flows import COMPACT_ABOVE, Fits, Flow, NeedHeaps
 from ilaas.core.dispatch.state import Entry
 
-PRIORITY_WORTH_S = 300.0
-COMPACT_ABOVE = 64
-"""Heaps with dead entries are made anew when they are larger than this and more than half dead."""
-
-Fits = Callable[[Entry], bool]
-"""Whether some server that is free now may serve the ticket."""
-
-LOOKED_AT = 16
-"""Tickets of one heap that are tried at most when its first ones fit no free server (retries that exclude servers)."""
-
-
-def rank(arrived_s: float, priority: int) -> float:
-    """The place inside an organisation; lower goes first."""
-    return arrived_s - priority * PRIORITY_WORTH_S
-
-
-class EntryHeap:
-    """Waiting tickets in order, with lazy deletion: a ticket that left is dropped when it comes to the top."""
-
-    __slots__ = ("_heap", "live")
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Entry]] = []
-        self.live = 0
-
-    def push(self, entry: Entry, key: float) -> None:
-        """Put a ticket in."""
-        heappush(self._heap, (key, entry.number, entry))
-        self.live += 1
-
-    def left(self) -> None:
-        """One of its tickets was granted, refused or cancelled."""
-        self.live -= 1
-        heap = self._heap
-        if len(heap) > COMPACT_ABOVE and len(heap) > 2 * self.live:
-            heap[:] = [item for item in heap if item[2].waiting]
-            heapify(heap)
-
-    def first(self, fits: Fits) -> Entry | None:
-        """The first ticket that fits, left in its place; None when none of the first few does."""
-        heap = self._heap
-        while heap and not heap[0][2].waiting:
-            heappop(heap)
-        if not heap:
-            return None
-        if fits(heap[0][2]):
-            return heap[0][2]
-        return self._search(fits)
-
-    def _search(self, fits: Fits) -> Entry | None:
-        aside: list[tuple[float, int, Entry]] = []
-        found: Entry | None = None
-        heap = self._heap
-        while heap and len(aside) < LOOKED_AT and found is None:
-            item = heappop(heap)
-            if not item[2].waiting:
-                continue
-            aside.append(item)
-            if fits(item[2]):
-                found = item[2]
-        for item in aside:
-            heappush(heap, item)
-        return found
-
-    def __iter__(self) -> Iterator[Entry]:
-        """Waiting tickets in no order."""
-        return (item[2] for item in self._heap if item[2].waiting)
-
-
-class Flow:
-    """One organisation's tickets of one class. Those that need a wider window or exclude servers wait apart.
-
-    So that a long prompt that fits only a busy server does not keep the others from a free one.
-    """
-
-    __slots__ = ("_heaps", "arrivals", "departures", "finish", "live", "name", "start", "version")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.finish = 0.0
-        self.start = 0.0
-        self.version = 0
-        self.live = 0
-        self.arrivals = 0
-        self.departures = 0
-        self._heaps: dict[tuple[int, bool], EntryHeap] = {}
-
-    def push(self, entry: Entry) -> None:
-        """Add a ticket."""
-        heap = self._heaps.get(entry.need)
-        if heap is None:
-            heap = self._heaps[entry.need] = EntryHeap()
-        heap.push(entry, entry.rank)
-        self.live += 1
-
-    def left(self, entry: Entry) -> None:
-        """A ticket is no longer waiting."""
-        self.live -= 1
-        self.departures += 1
-        heap = self._heaps[entry.need]
-        heap.left()
-        if not heap.live:
-            del self._heaps[entry.need]
-
-    def first(self, fits: Fits) -> Entry | None:
-        """The organisation's next ticket that fits a free server."""
-        best: Entry | None = None
-        for heap in list(self._heaps.values()):
-            entry = heap.first(fits)
-            if entry is not None and (best is None or (entry.rank, entry.number) < (best.rank, best.number)):
-                best = entry
-        return best
-
-    def __iter__(self) -> Iterator[Entry]:
-        """Waiting tickets in no order."""
-        for heap in self._heaps.values():
-            yield from heap
+SMALLEST_WEIGHT = 0.01
+IDLE_FLOWS = 1024
+"""Organisations that do not wait and owe nothing are forgotten when more than this are known."""
 
 
 class ClassQueue:
     """All tickets of one class that may go to anybody's server."""
 
-    __slots__ = ("_fair", "_flows", "_heap", "_tag", "_weights", "live")
+    __slots__ = ("_fair", "_flows", "_heap", "_tag", "_version", "_waiting_weight", "_weights", "live")
 
-    def __init__(self, weights: dict[str, float], *, fair: bool) -> None:
-        """`fair` False is one flow for all: by priority and arrival alone (round-robin-priority)."""
-        self._weights = weights
-        self._fair = fair
+    def __init__(self) -> None:
+        self._weights: dict[str, float] = {}
+        self._fair = True
         self._flows: dict[str, Flow] = {}
-        self._heap: list[tuple[float, str, int]] = []
-        """(start tag, organisation, version of its flow); an entry of an older version is dead."""
+        self._heap: list[tuple[float, int, Flow]] = []
+        """(start tag, version of the flow, flow): the one that has waited longer goes first when tags are equal, and an
+        item of an older version is dead."""
         self._tag = 0.0
+        self._version = 0
+        self._waiting_weight = 0.0
         self.live = 0
 
-    def configure(self, weights: dict[str, float], *, fair: bool) -> None:
-        """Take other weights; they hold for what is served from now on."""
-        self._weights = weights
+    def configure(self, weights: Mapping[str, float], *, fair: bool) -> None:
+        """Take other weights, which hold for what is served from now on. The queue must have been cleared.
+
+        `fair` False is one flow for all, by priority and arrival alone (round-robin-priority).
+        """
+        self._weights = {name: max(SMALLEST_WEIGHT, weight) for name, weight in weights.items()}
         if fair != self._fair:
-            waiting = [entry for flow in self._flows.values() for entry in flow]
             self._fair = fair
             self._flows = {}
-            self._heap = []
-            self.live = 0
-            for entry in sorted(waiting, key=lambda entry: entry.number):
-                self.push(entry)
+            self._tag = 0.0
+
+    def clear(self) -> None:
+        """Nobody waits any more; what each organisation owes is kept."""
+        for flow in self._flows.values():
+            flow.clear()
+        self._heap = []
+        self._waiting_weight = 0.0
+        self.live = 0
 
     def weight(self, organisation: str) -> float:
         """Its share; unknown organisations count 1."""
@@ -173,7 +66,9 @@ class ClassQueue:
 
     def waiting_weight(self, but: str) -> float:
         """Summed weight of the organisations that wait, but one."""
-        return sum(self.weight(flow.name) for flow in self._flows.values() if flow.live and flow.name != but)
+        flow = self._flows.get(but)
+        own = flow.weight if flow is not None and flow.live else 0.0
+        return max(0.0, self._waiting_weight - own)
 
     def push(self, entry: Entry) -> None:
         """A ticket waits, for the first time or again in its old place."""
@@ -182,14 +77,13 @@ class ClassQueue:
         if flow is None:
             flow = self._flows[name] = Flow(name)
         entry.flow = flow
-        if not entry.index:
-            flow.arrivals += 1
-            entry.index = flow.arrivals
-        idle = not flow.live
         flow.push(entry)
         self.live += 1
-        if idle:
-            flow.start = max(self._tag, flow.finish)
+        if flow.live == 1:
+            flow.weight = self.weight(name)
+            self._waiting_weight += flow.weight
+            flow.floor = self._tag
+            flow.start = max(flow.floor, flow.finish)
             self._queue(flow)
 
     def left(self, entry: Entry) -> None:
@@ -201,7 +95,8 @@ class ClassQueue:
         flow.left(entry)
         self.live -= 1
         if not flow.live:
-            flow.version += 1
+            flow.version = 0
+            self._waiting_weight = self._waiting_weight - flow.weight if self.live else 0.0
             self._forget_idle()
 
     def serve(self, entry: Entry) -> None:
@@ -210,8 +105,7 @@ class ClassQueue:
         if flow is None:
             return
         self._tag = max(self._tag, flow.start)
-        flow.finish = flow.start + entry.cost / self.weight(flow.name)
-        flow.start = flow.finish
+        flow.finish = flow.start = flow.start + entry.cost / flow.weight
         self.left(entry)
         if flow.live:
             self._queue(flow)
@@ -219,57 +113,74 @@ class ClassQueue:
     def correct(self, organisation: str, tokens: float) -> None:
         """The real count was so many tokens more (or fewer) than the estimate."""
         flow = self._flows.get(organisation if self._fair else "")
-        if flow is None:
+        if flow is None or not tokens:
             return
-        delta = tokens / self.weight(flow.name)
-        flow.finish += delta
+        flow.finish += tokens / self.weight(flow.name)
         if flow.live:
-            flow.start = max(flow.start + delta, 0.0)
+            flow.start = max(flow.floor, flow.finish)
             self._queue(flow)
 
     def first(self, fits: Fits) -> Entry | None:
         """The fairest ticket that fits a free server, left in its place."""
-        heap, aside, found = self._heap, [], None
-        while heap and found is None:
-            item = heappop(heap)
-            flow = self._flows.get(item[1])
-            if flow is None or flow.version != item[2]:
-                continue
-            aside.append(item)
-            found = flow.first(fits)
+        heap = self._heap
+        aside: list[tuple[float, int, Flow]] = []
+        found = None
+        while heap:
+            item = heap[0]
+            if item[2].version == item[1]:
+                found = item[2].tickets.first(fits)
+                if found is not None:
+                    break
+                aside.append(item)
+            heappop(heap)
         for item in aside:
             heappush(heap, item)
         return found
 
-    def ahead_of(self, entry: Entry) -> int:
-        """Tickets of its organisation that came before it and still wait; exact when nobody cancels."""
-        flow = entry.flow
-        return max(0, min(flow.live - 1, entry.index - 1 - flow.departures)) if flow is not None else 0
-
     def _queue(self, flow: Flow) -> None:
-        flow.version += 1
-        heappush(self._heap, (flow.start, flow.name, flow.version))
+        self._version = flow.version = self._version + 1
+        heappush(self._heap, (flow.start, flow.version, flow))
         if len(self._heap) > COMPACT_ABOVE and len(self._heap) > 4 * len(self._flows):
-            flows = self._flows
-            self._heap = [
-                item for item in self._heap if (known := flows.get(item[1])) is not None and known.version == item[2]
-            ]
+            self._heap = [item for item in self._heap if item[2].version == item[1]]
             heapify(self._heap)
 
     def _forget_idle(self) -> None:
-        """Flows that are idle and owe nothing are as good as new ones."""
-        if len(self._flows) > COMPACT_ABOVE * 16:
+        if len(self._flows) > IDLE_FLOWS:
             self._flows = {name: flow for name, flow in self._flows.items() if flow.live or flow.finish > self._tag}
+
+
+class Ageing:
+    """Batch that has waited too long earns a part of each interactive grant; when it has a whole one, it is next."""
+
+    __slots__ = ("_credit",)
+
+    def __init__(self) -> None:
+        self._credit = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Batch goes before interactive now."""
+        return self._credit >= 1.0
+
+    def earned(self, share: float) -> None:
+        """An interactive ticket was granted while an old batch ticket waited; `share` is batch's part of the grants."""
+        # a little more than the exact part, so that rounding never costs a whole grant
+        self._credit = min(1.0, self._credit + share / max(1e-9, 1.0 - share) * (1.0 + 1e-9))
+
+    def spent(self) -> None:
+        """A batch ticket was granted."""
+        self._credit = max(0.0, self._credit - 1.0)
 
 
 class OwnerLane:
     """The waiting tickets of an organisation that provides servers: for these, before anybody else's."""
 
-    __slots__ = ("_batch", "_interactive")
+    __slots__ = ("_batch", "_interactive", "ageing")
 
     def __init__(self) -> None:
-        self._interactive = EntryHeap()
-        self._batch = EntryHeap()
+        self._interactive = NeedHeaps()
+        self._batch = NeedHeaps()
+        self.ageing = Ageing()
 
     @property
     def live(self) -> int:
@@ -278,17 +189,24 @@ class OwnerLane:
 
     def push(self, entry: Entry) -> None:
         """A ticket waits."""
-        (self._batch if entry.batch else self._interactive).push(entry, entry.rank)
+        (self._batch if entry.batch else self._interactive).push(entry)
 
     def left(self, entry: Entry) -> None:
         """It waits no more."""
-        (self._batch if entry.batch else self._interactive).left()
+        (self._batch if entry.batch else self._interactive).left(entry)
 
     def first(self, fits: Fits) -> Entry | None:
-        """Interactive before batch."""
-        return self._interactive.first(fits) or self._batch.first(fits)
+        """Interactive before batch, unless batch is due."""
+        first, second = self._interactive, self._batch
+        if self.ageing.due:
+            first, second = second, first
+        return first.first(fits) or second.first(fits)
 
-    def __iter__(self) -> Iterator[Entry]:
-        """Waiting tickets in no order."""
-        yield from self._interactive
-        yield from self._batch
+    def oldest_batch_s(self, fits: Fits) -> float:
+        """When the first of its batch tickets that fit arrived; infinity when there is none."""
+        entry = self._batch.first(fits)
+        return entry.ticket.arrived_s if entry is not None else float("inf")
+
+    def ahead_of(self, entry: Entry) -> int:
+        """At most so many are served before it."""
+        return self.live - 1 if entry.batch else max(0, self._interactive.live - 1)

@@ -27,7 +27,7 @@ class Outlook:
         own_ahead = self._own_ahead(entry)
         organisation, predictor = entry.ticket.organisation, self.predictor
         if entry.private_only:
-            own = sum(slot.in_flight for slot in self.fleet.slots.values() if slot.spec.owner == organisation)
+            own = sum(slot.in_flight for slot in self.fleet.slots.values() if slot.owner == organisation)
             return wait_s(own_ahead, predictor.share_of(own, now))
         ahead = own_ahead + self._others_ahead(entry, own_ahead)
         if entry.batch:
@@ -54,7 +54,7 @@ class Outlook:
         private = waiting.live - waiting.interactive.live - waiting.batch.live
         if private:
             queued[RequestClass.OWNER.value] = private
-        usable = any(True for _ in fleet.usable())
+        usable = fleet.usable_total > 0
         free = fleet.open_total > 0 and not waiting.interactive.live
         rate = self.predictor.release_rate(now)
         return ModelView(
@@ -70,10 +70,10 @@ class Outlook:
 
     def _own_ahead(self, entry: Entry) -> int:
         """Tickets of its own organisation before it."""
-        if not entry.private_only:
-            return self.waiting.queue_of(entry).ahead_of(entry)
+        if entry.flow is not None:
+            return entry.flow.ahead_of(entry)
         lane = self.waiting.lanes.get(entry.ticket.organisation)
-        return max(0, lane.live - 1) if lane is not None else 0
+        return lane.ahead_of(entry) if lane is not None else 0
 
     def _others_ahead(self, entry: Entry, own_ahead: int) -> float:
         """Tickets of other organisations that are served before it, under fair queueing."""

@@ -1,17 +1,19 @@
 """Where a ticket goes: filters, then scorers, then the best. Each is a few lines; the policy names the scorers.
 
-A scorer gives 0 (worst) to 1 (best); the scores are added with their weights and the lowest server number breaks ties.
+A scorer tells of each server from 0 (worst) to 1 (best), or None when it sees no difference between them. The scores
+are added with their weights; the lowest server number breaks ties.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from ilaas.core.dispatch.state import Entry, Slot
-from ilaas.core.values import RoutingMode
+from ilaas.core.dispatch.fleet import Fleet, may_use
+from ilaas.core.dispatch.state import NO_NEED, Entry, Slot
+from ilaas.core.values import RoutingMode, Strategy
 
 REMEMBERED_PREFIXES = 20_000
 BOUNDED_LOAD = 1.25
@@ -30,14 +32,16 @@ class PrefixMemory:
     def __init__(self) -> None:
         self._servers: OrderedDict[int, str] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Prefixes remembered."""
+        return len(self._servers)
+
     def server(self, prefix_hash: int) -> str | None:
         """Its id, or None."""
         return self._servers.get(prefix_hash) if prefix_hash else None
 
     def note(self, prefix_hash: int, server_id: str) -> None:
         """It was sent there."""
-        if not prefix_hash:
-            return
         servers = self._servers
         servers[prefix_hash] = server_id
         servers.move_to_end(prefix_hash)
@@ -47,75 +51,53 @@ class PrefixMemory:
 
 @dataclass(slots=True)
 class Scene:
-    """What scorers may look at beside the server and the ticket."""
+    """What scorers may look at beside the servers and the ticket."""
 
-    now: float = 0.0
     mean_load: float = 0.0
-    best_ttft_s: float = 0.0
-    """The shortest recent time to first token of the servers that are free; 0 when none is known."""
     prefixes: PrefixMemory = field(default_factory=PrefixMemory)
-    active_owners: frozenset[str] = frozenset()
-    """Organisations that have requests of their own waiting or under way."""
+    active_owners: dict[str, int] = field(default_factory=dict)
+    """Requests under way of the organisations that provide servers; those that have none are not in it."""
 
 
-def window_fits(slot: Slot, entry: Entry) -> bool:
-    """The server's context window is wide enough, or not known."""
-    window = slot.spec.context_window
-    return window is None or entry.ticket.context_tokens <= window
+Scorer = Callable[[Sequence[Slot], Entry, Scene], list[float] | None]
 
 
-def mode_allows(slot: Slot, entry: Entry) -> bool:
-    """Private-only goes to own servers only."""
-    return not entry.private_only or slot.spec.owner == entry.ticket.organisation
-
-
-def not_excluded(slot: Slot, entry: Entry) -> bool:
-    """It did not fail this ticket."""
-    return slot.spec.id not in entry.ticket.excluded
-
-
-FILTERS: tuple[Callable[[Slot, Entry], bool], ...] = (window_fits, mode_allows, not_excluded)
-
-
-def may_use(slot: Slot, entry: Entry) -> bool:
-    """All filters."""
-    ticket, spec = entry.ticket, slot.spec
-    if ticket.excluded and spec.id in ticket.excluded:
-        return False
-    if entry.private_only and spec.owner != ticket.organisation:
-        return False
-    return not ticket.context_tokens or window_fits(slot, entry)
-
-
-Scorer = Callable[[Slot, Entry, Scene], float]
-
-
-def load(slot: Slot, entry: Entry, scene: Scene) -> float:
+def load(slots: Sequence[Slot], entry: Entry, scene: Scene) -> list[float]:  # noqa: ARG001  # all take the same
     """Free share of the server, then its speed, then the free share of its KV cache.
 
     Speed is the shortest time to first token among the servers that are free, in relation to this one's; a server not
     tried yet is taken for fast. Batch does not care, which leaves the fast servers to those who wait for an answer.
     """
-    told = slot.fresh(scene.now)
-    cache = (told.kv_cache_usage or 0.0) if told is not None else 0.0
-    ttft_s = slot.capacity.ttft_s
-    speed = min(1.0, scene.best_ttft_s / ttft_s) if ttft_s and not entry.batch else 1.0
-    return (1.0 - load_of(slot) + SPEED_WEIGHT * speed + CACHE_WEIGHT * (1.0 - cache)) / LOAD_PARTS
+    times_s = [0.0 if entry.batch else slot.capacity.ttft_s or 0.0 for slot in slots]
+    best_s = min(filter(None, times_s), default=0.0)
+    return [
+        (
+            1.0
+            - slot.in_flight / slot.limit
+            + SPEED_WEIGHT * (best_s / ttft_s if ttft_s else 1.0)
+            + CACHE_WEIGHT * (1.0 - slot.kv_cache_usage)
+        )
+        / LOAD_PARTS
+        for slot, ttft_s in zip(slots, times_s, strict=True)
+    ]
 
 
-def affinity(slot: Slot, entry: Entry, scene: Scene) -> float:
+def affinity(slots: Sequence[Slot], entry: Entry, scene: Scene) -> list[float] | None:
     """1 for the server that has the conversation in its cache, unless it is loaded above the others."""
-    if scene.prefixes.server(entry.ticket.prefix_hash) != slot.spec.id:
-        return 0.0
-    return 1.0 if load_of(slot) <= BOUNDED_LOAD * scene.mean_load + 0.1 else 0.0
+    last = scene.prefixes.server(entry.ticket.prefix_hash)
+    if last is None:
+        return None
+    bound = BOUNDED_LOAD * scene.mean_load + 0.1
+    return [1.0 if slot.id == last and slot.in_flight <= bound * slot.limit else 0.0 for slot in slots]
 
 
-def own(slot: Slot, entry: Entry, scene: Scene) -> float:
-    """Own servers first; among others', those whose owners are not active."""
-    owner = slot.spec.owner
-    if owner == entry.ticket.organisation:
-        return 1.0 if entry.ticket.routing_mode is not RoutingMode.ANY else 0.6
-    return 0.0 if owner in scene.active_owners else 0.3
+def own(slots: Sequence[Slot], entry: Entry, scene: Scene) -> list[float] | None:
+    """Own servers first; among others', those whose owners have no requests under way."""
+    organisation, active = entry.ticket.organisation, scene.active_owners
+    if not active and all(slot.owner != organisation for slot in slots):
+        return None
+    first = 1.0 if entry.ticket.routing_mode is not RoutingMode.ANY else 0.6
+    return [first if slot.owner == organisation else 0.0 if slot.owner in active else 0.3 for slot in slots]
 
 
 SCORERS: Mapping[str, tuple[Scorer, float]] = MappingProxyType(
@@ -124,31 +106,72 @@ SCORERS: Mapping[str, tuple[Scorer, float]] = MappingProxyType(
 """By the name in the policy: the scorer and its weight."""
 
 
-def load_of(slot: Slot) -> float:
-    """In flight in relation to the limit; of an unlimited server, to a hundred."""
-    limit = slot.limit if slot.limit < 1 << 30 else 100
-    return min(1.0, slot.in_flight / limit) if limit else 1.0
+class Placement:
+    """Chooses among the servers that are free."""
 
+    __slots__ = ("_fleet", "_last", "_scorers", "scene")
 
-def pick(slots: Iterable[Slot], entry: Entry, scene: Scene, names: tuple[str, ...]) -> Slot | None:
-    """The best server of those that pass the filters; None when none does."""
-    best: Slot | None = None
-    best_score = -1.0
-    chosen = [SCORERS[name] for name in names if name in SCORERS]
-    for slot in slots:
-        if not may_use(slot, entry):
-            continue
-        score = 0.0
-        for scorer, weight in chosen:
-            score += weight * scorer(slot, entry, scene)
-        if score > best_score + 1e-9 or (best is not None and score > best_score - 1e-9 and slot.number < best.number):
-            best, best_score = slot, score
-    return best
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._last = 0
+        self._scorers: list[tuple[Scorer, float]] = []
+        self.scene = Scene()
+        self.configure()
 
+    def configure(self) -> None:
+        """Take the policy's scorers and the owners of the fleet."""
+        self._scorers = [SCORERS[name] for name in self._fleet.policy.scorers if name in SCORERS]
 
-def pick_next(slots: Iterable[Slot], entry: Entry, last: int) -> Slot | None:
-    """Round robin: the next server after the last one chosen, by number."""
-    usable = [slot for slot in slots if may_use(slot, entry)]
-    if not usable:
-        return None
-    return min(usable, key=lambda slot: (slot.number <= last, slot.number))
+    def place(self, entry: Entry, *, own_only: bool = False) -> Slot | None:
+        """The best free server, its own organisation's only if so told; None when there is none."""
+        fleet = self._fleet
+        organisation = entry.ticket.organisation
+        anywhere = entry.need is NO_NEED and not entry.private_only
+        slots = [
+            slot
+            for slot in fleet.free.values()
+            if (slot.owner == organisation or (slot.shared and not own_only)) and (anywhere or may_use(slot, entry))
+        ]
+        if len(slots) < 2:
+            return slots[0] if slots else None
+        if fleet.policy.strategy is not Strategy.LEAST_BUSY:
+            return min(slots, key=self._turn)
+        self.scene.mean_load = (fleet.limit_total - fleet.open_total) / fleet.limit_total
+        return self._best(slots, entry)
+
+    def chosen(self, entry: Entry, slot: Slot) -> None:
+        """The ticket was granted this server."""
+        self._last = slot.number
+        prefix_hash = entry.ticket.prefix_hash
+        if prefix_hash:
+            self.scene.prefixes.note(prefix_hash, slot.id)
+        organisation = entry.ticket.organisation
+        if organisation in self._fleet.owners:
+            active = self.scene.active_owners
+            active[organisation] = active.get(organisation, 0) + 1
+
+    def released(self, entry: Entry) -> None:
+        """A ticket's lease ended."""
+        active = self.scene.active_owners
+        left = active.get(entry.ticket.organisation)
+        if left is not None:
+            if left > 1:
+                active[entry.ticket.organisation] = left - 1
+            else:
+                del active[entry.ticket.organisation]
+
+    def _turn(self, slot: Slot) -> tuple[bool, int]:
+        """Round robin: the next server after the last one, by number."""
+        return slot.number <= self._last, slot.number
+
+    def _best(self, slots: list[Slot], entry: Entry) -> Slot:
+        totals = [0.0] * len(slots)
+        for scorer, weight in self._scorers:
+            scores = scorer(slots, entry, self.scene)
+            if scores is not None:
+                totals = [total + weight * score for total, score in zip(totals, scores, strict=True)]
+        best_score = max(totals) - 1e-9
+        return min(
+            (slot for slot, total in zip(slots, totals, strict=True) if total >= best_score),
+            key=lambda slot: slot.number,
+        )

@@ -56,9 +56,11 @@ class Flow:
         if self.first_s is None:
             self.first_s = now
 
-    def settled(self, duration_s: float) -> None:
-        """A lease ended."""
+    def settled(self, duration_s: float | None) -> None:
+        """A lease ended; None when its duration says nothing of the others."""
         self.in_flight -= 1
+        if duration_s is None:
+            return
         old = self.mean_s
         self.mean_s = duration_s if old is None else old + DURATION_WEIGHT * (duration_s - old)
 

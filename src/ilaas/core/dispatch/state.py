@@ -11,7 +11,16 @@ from ilaas.core.dispatch.health import Health, HealthState
 from ilaas.core.values import RequestClass, RoutingMode
 
 if TYPE_CHECKING:
-    from ilaas.core.dispatch.ordering import Flow
+    from ilaas.core.dispatch.flows import Flow
+
+PRIORITY_WORTH_S = 300.0
+"""How much longer a ticket waits at most for each step of priority that another of its organisation is above it."""
+
+Need = tuple[int, tuple[str, ...]]
+"""What decides, within one organisation, which servers a ticket may use: the rank of the context window it needs among
+the windows of the model's servers (0 is any), and the servers that failed it already."""
+
+NO_NEED: Need = (0, ())
 
 
 class Slot:
@@ -22,20 +31,27 @@ class Slot:
         "failed",
         "gone",
         "health",
+        "id",
         "in_flight",
+        "kv_cache_usage",
         "limit",
         "number",
         "open",
+        "owner",
         "owner_in_flight",
         "policy",
         "served",
+        "shared",
         "spec",
         "statistics",
         "told_at_s",
+        "usable",
     )
 
     def __init__(self, spec: ServerSpec, policy: DispatchPolicy, number: int, now: float) -> None:
         self.spec = spec
+        self.id = spec.id
+        self.owner = spec.owner
         self.policy = policy
         self.number = number
         self.capacity = Capacity()
@@ -46,10 +62,16 @@ class Slot:
         self.failed = 0
         self.gone = False
         """Taken out of the catalogue; what it has under way still settles."""
+        self.usable = False
+        """As of the last `refresh`: it may be given something, now or when a slot is free."""
         self.limit = 0
-        """Simultaneous requests it may have as of the last `refresh`."""
+        """As of the last `refresh`: simultaneous requests it may have."""
         self.open = 0
-        """Slots free for anybody as of the last `refresh`."""
+        """As of the last `refresh`: free slots."""
+        self.shared = 0
+        """As of the last `refresh`: those of them that are not kept for the owner."""
+        self.kv_cache_usage = 0.0
+        """As of the last `assess`, 0 to 1; 0 when not known."""
         self.statistics: ServerStatistics | None = None
         self.told_at_s = float("-inf")
         self.configure(spec, policy)
@@ -57,29 +79,32 @@ class Slot:
     def configure(self, spec: ServerSpec, policy: DispatchPolicy) -> None:
         """Take a changed description; what was learned and is under way stays."""
         self.spec = spec
+        self.owner = spec.owner
         self.policy = policy
         self.capacity.configure(spec, policy)
         self.health.configure(policy)
 
     def refresh(self) -> None:
-        """Compute `limit` and `open` anew after something has changed."""
-        state = self.health.state
+        """Compute `usable`, `limit`, `open` and `shared` anew after something has changed."""
+        state, in_flight = self.health.state, self.in_flight
         if self.gone or self.spec.draining or state is HealthState.DOWN:
-            self.limit = 0
-        elif state is HealthState.PROBING:
-            self.limit = self.in_flight + 1 if not self.health.probes else self.in_flight
+            self.usable = False
+            self.limit = self.open = self.shared = 0
+            return
+        self.usable = True
+        if state is HealthState.UP:
+            self.limit = limit = self.capacity.limit
         else:
-            self.limit = self.capacity.limit
-        self.open = max(0, self.limit - self.in_flight)
+            self.limit = limit = in_flight if self.health.probes else in_flight + 1
+        self.open = self.shared = limit - in_flight if limit > in_flight else 0
+        if self.spec.owner_reserved:
+            reserved = max(0, self.spec.owner_reserved - self.owner_in_flight)
+            self.shared = max(0, self.open - reserved)
 
-    @property
-    def reserved(self) -> int:
-        """Free slots that only the owner may take."""
-        return max(0, self.spec.owner_reserved - self.owner_in_flight)
-
-    def usable(self) -> bool:
-        """Whether it may be given anything, now or when a slot is free."""
-        return not (self.gone or self.spec.draining or self.health.state is HealthState.DOWN)
+    def assess(self, now: float) -> None:
+        """Compute `kv_cache_usage` anew, from statistics that are not too old."""
+        told = self.fresh(now)
+        self.kv_cache_usage = (told.kv_cache_usage or 0.0) if told is not None else 0.0
 
     def fresh(self, now: float) -> ServerStatistics | None:
         """The last reading, when it is not too old."""
@@ -91,7 +116,10 @@ class Slot:
 
 
 class Entry:
-    """One ticket in the dispatcher: waiting, or on a server until it is settled."""
+    """One ticket in the dispatcher: waiting, or on a server until it is settled.
+
+    A ticket that is tried again gets a new one, so that what is left of the old one in a heap stays dead.
+    """
 
     __slots__ = (
         "attempts",
@@ -99,39 +127,41 @@ class Entry:
         "charged",
         "cost",
         "flow",
-        "granted_class",
         "granted_s",
         "index",
         "need",
         "number",
+        "own",
         "private_only",
         "probe",
         "rank",
         "slot",
-        "stranded_s",
         "ticket",
         "waiting",
     )
 
-    def __init__(self, ticket: Ticket, number: int, rank: float) -> None:
+    own: bool
+    """The server it was granted is its organisation's."""
+    granted_s: float
+    probe: int
+    """The server's period of probing in which it was sent there; 0 is none."""
+    index: int
+    """Its place in its flow; see `flows`."""
+
+    def __init__(self, ticket: Ticket, number: int, need: Need, attempts: int = 0) -> None:
+        # what the grant or the queue sets (see above) is left out: this is made for every request
         self.ticket = ticket
         self.number = number
         """Order of arrival; kept for ever, so that a retry finds its old place."""
-        self.rank = rank
+        self.need = need
+        self.attempts = attempts
+        self.rank = ticket.arrived_s - ticket.priority * PRIORITY_WORTH_S
+        """The place inside its organisation; the lowest goes first."""
         self.batch = ticket.request_class is RequestClass.BATCH
         self.private_only = ticket.routing_mode is RoutingMode.PRIVATE_ONLY
-        self.cost = float(max(1, ticket.estimated_tokens))
-        self.need = (0, False)
-        """Rank of the context window it needs, and whether it excludes servers: those wait in heaps of their own."""
+        self.cost = float(ticket.estimated_tokens or 1)
         self.waiting = False
         self.flow: Flow | None = None
-        self.index = 0
         self.slot: Slot | None = None
-        self.granted_class = ticket.request_class
-        self.granted_s = 0.0
-        self.attempts = 0
-        self.probe = False
         self.charged = False
         """It counted against its organisation's share, so that the real count corrects it."""
-        self.stranded_s = 0.0
-        """Since when no server that it may use is up; 0 when one is."""

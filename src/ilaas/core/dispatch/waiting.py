@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from heapq import heapify, heappop, heappush
+from typing import TypeVar
 
 from ilaas.core.catalogue import DispatchPolicy
-from ilaas.core.dispatch.ordering import COMPACT_ABOVE, ClassQueue, Fits, OwnerLane
-from ilaas.core.dispatch.state import Entry
+from ilaas.core.dispatch.flows import COMPACT_ABOVE
+from ilaas.core.dispatch.ordering import ClassQueue, OwnerLane
+from ilaas.core.dispatch.state import Entry, Need
 from ilaas.core.values import Strategy
 
-Needs = tuple[int, str, tuple[str, ...]]
-"""What tickets have in common that may use the same servers: window rank, owner if private-only, excluded servers."""
+Key = TypeVar("Key")
+FleetNeed = tuple[Need, str]
+"""What tickets have in common that may use the same servers: their need, and their organisation if private-only."""
 
 
 class Waiting:
@@ -31,34 +34,32 @@ class Waiting:
     )
 
     def __init__(self, policy: DispatchPolicy, weights: Mapping[str, float], owners: frozenset[str]) -> None:
-        fair = policy.strategy is not Strategy.ROUND_ROBIN_PRIORITY
-        self.interactive = ClassQueue(dict(weights), fair=fair)
-        self.batch = ClassQueue(dict(weights), fair=fair)
-        self.lanes: dict[str, OwnerLane] = {}
-        """By organisation, of those that provide servers and wait."""
-        self.live = 0
+        self.interactive = ClassQueue()
+        self.batch = ClassQueue()
         self._owners = owners
-        self._organisations: dict[str, int] = {}
-        self._deadlines: list[tuple[float, int, Entry]] = []
-        self._batch_order: deque[Entry] = deque()
-        self._needs: dict[Needs, int] = {}
+        self._clear()
+        self._weigh(policy, weights)
 
-    def configure(self, policy: DispatchPolicy, weights: Mapping[str, float], owners: frozenset[str]) -> None:
-        """Take other weights and owners; nobody loses a place."""
-        fair = policy.strategy is not Strategy.ROUND_ROBIN_PRIORITY
-        self.interactive.configure(dict(weights), fair=fair)
-        self.batch.configure(dict(weights), fair=fair)
-        if owners == self._owners:
-            return
+    def configure(
+        self,
+        policy: DispatchPolicy,
+        weights: Mapping[str, float],
+        owners: frozenset[str],
+        need_of: Callable[[Entry], Need],
+    ) -> None:
+        """Take other weights, owners and needs; nobody loses a place."""
+        waiting = list(self)
         self._owners = owners
-        self.lanes = {}
-        for entry in self:
-            self._into_lane(entry)
+        self._clear()
+        self._weigh(policy, weights)
+        for entry in waiting:
+            entry.need = need_of(entry)
+            self.push(entry)
 
     def __iter__(self) -> Iterator[Entry]:
         """All waiting tickets, in order of arrival."""
-        unique = {id(item[2]): item[2] for item in self._deadlines if item[2].waiting}
-        return iter(sorted(unique.values(), key=lambda entry: entry.number))
+        waiting = (item[3] for item in self._deadlines if item[3].waiting)
+        return iter(sorted(waiting, key=lambda entry: entry.number))
 
     def queue_of(self, entry: Entry) -> ClassQueue:
         """The queue of its class."""
@@ -72,13 +73,13 @@ class Waiting:
         """Tickets by organisation."""
         return dict(self._organisations)
 
-    def needs(self) -> list[Needs]:
+    def needs(self) -> list[FleetNeed]:
         """The different needs of those that wait."""
         return list(self._needs)
 
-    def with_needs(self, needs: Needs) -> list[Entry]:
+    def with_need(self, need: FleetNeed) -> list[Entry]:
         """Those that have this need; looks at all, so only for when something is wrong."""
-        return [entry for entry in self if needs_of(entry) == needs]
+        return [entry for entry in self if _need_of(entry) == need]
 
     # -- in and out ----------------------------------------------------------------------------------------------------
 
@@ -88,29 +89,27 @@ class Waiting:
         self.live += 1
         organisation = entry.ticket.organisation
         self._organisations[organisation] = self._organisations.get(organisation, 0) + 1
-        needs = needs_of(entry)
-        self._needs[needs] = self._needs.get(needs, 0) + 1
+        need = _need_of(entry)
+        self._needs[need] = self._needs.get(need, 0) + 1
         if not entry.private_only:
             self.queue_of(entry).push(entry)
-        self._into_lane(entry)
-        heappush(self._deadlines, (entry.ticket.deadline_s, entry.number, entry))
-        if entry.batch:
-            self._batch_order.append(entry)
+            if entry.batch:
+                self._batch_order.append(entry)
+        if organisation in self._owners:
+            lane = self.lanes.get(organisation)
+            if lane is None:
+                lane = self.lanes[organisation] = OwnerLane()
+            lane.push(entry)
+        # an earlier try of the same ticket may still stand there, dead: attempts tell them apart
+        heappush(self._deadlines, (entry.ticket.deadline_s, entry.number, entry.attempts, entry))
 
     def leave(self, entry: Entry, *, charge: bool) -> None:
         """It waits no more; `charge` counts it against its organisation's share."""
         entry.waiting = False
         self.live -= 1
         organisation = entry.ticket.organisation
-        left = self._organisations[organisation] - 1
-        if left:
-            self._organisations[organisation] = left
-        else:
-            del self._organisations[organisation]
-        needs = needs_of(entry)
-        self._needs[needs] -= 1
-        if not self._needs[needs]:
-            del self._needs[needs]
+        _less(self._organisations, organisation)
+        _less(self._needs, _need_of(entry))
         if not entry.private_only:
             queue = self.queue_of(entry)
             if charge:
@@ -125,56 +124,60 @@ class Waiting:
         self._compact()
 
     def overdue(self, now: float) -> list[Entry]:
-        """Those whose deadline has passed."""
+        """Those whose deadline has passed. They must be made to leave."""
         found, heap = [], self._deadlines
-        while heap and (heap[0][0] <= now or not heap[0][2].waiting):
-            item = heappop(heap)
-            if item[2].waiting and item[2] not in found:  # a retry stands there twice
-                found.append(item[2])
+        while heap and (heap[0][0] <= now or not heap[0][3].waiting):
+            entry = heappop(heap)[3]
+            if entry.waiting:
+                found.append(entry)
         return found
 
     def next_deadline_s(self) -> float:
         """The earliest deadline; infinity when nobody waits."""
         heap = self._deadlines
-        while heap and not heap[0][2].waiting:
+        while heap and not heap[0][3].waiting:
             heappop(heap)
         return heap[0][0] if heap else float("inf")
 
     def oldest_batch_s(self) -> float:
-        """When the oldest waiting batch ticket arrived; infinity when there is none."""
+        """When the oldest batch ticket in the shared queue arrived; infinity when there is none."""
         order = self._batch_order
         while order and not order[0].waiting:
             order.popleft()
         return order[0].ticket.arrived_s if order else float("inf")
 
-    def lane_first(self, owner: str, fits: Fits) -> Entry | None:
-        """The next ticket for an owner's own free servers."""
-        lane = self.lanes.get(owner)
-        return lane.first(fits) if lane is not None else None
+    def _clear(self) -> None:
+        self.interactive.clear()
+        self.batch.clear()
+        self.lanes: dict[str, OwnerLane] = {}
+        """By organisation, of those that provide servers and wait."""
+        self.live = 0
+        self._organisations: dict[str, int] = {}
+        self._deadlines: list[tuple[float, int, int, Entry]] = []
+        self._batch_order: deque[Entry] = deque()
+        self._needs: dict[FleetNeed, int] = {}
 
-    def _into_lane(self, entry: Entry) -> None:
-        organisation = entry.ticket.organisation
-        if organisation not in self._owners:
-            return
-        lane = self.lanes.get(organisation)
-        if lane is None:
-            lane = self.lanes[organisation] = OwnerLane()
-        lane.push(entry)
+    def _weigh(self, policy: DispatchPolicy, weights: Mapping[str, float]) -> None:
+        fair = policy.strategy is not Strategy.ROUND_ROBIN_PRIORITY
+        self.interactive.configure(weights, fair=fair)
+        self.batch.configure(weights, fair=fair)
 
     def _compact(self) -> None:
         heap, order = self._deadlines, self._batch_order
         if len(heap) > COMPACT_ABOVE and len(heap) > 2 * self.live:
-            heap[:] = [item for item in heap if item[2].waiting]
+            heap[:] = [item for item in heap if item[3].waiting]
             heapify(heap)
-        if len(order) > COMPACT_ABOVE and len(order) > 2 * self.live:
+        if len(order) > COMPACT_ABOVE and len(order) > 2 * self.batch.live:
             self._batch_order = deque(entry for entry in order if entry.waiting)
 
 
-def needs_of(entry: Entry) -> Needs:
-    """What decides which servers it may use."""
-    ticket = entry.ticket
-    return (
-        ticket.context_tokens if entry.need[0] else 0,
-        ticket.organisation if entry.private_only else "",
-        ticket.excluded,
-    )
+def _need_of(entry: Entry) -> FleetNeed:
+    return (entry.need, entry.ticket.organisation if entry.private_only else "")
+
+
+def _less(counts: dict[Key, int], key: Key) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]
