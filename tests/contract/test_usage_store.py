@@ -58,7 +58,7 @@ def some_record(number: int, rng: random.Random) -> UsageRecord:
         price_micro_eur=rng.randrange(10**6),
         energy_mj=rng.randrange(10**6),
         co2e_ug=rng.randrange(10**6),
-        impact_method=rng.choice(["", "ecologits 0.8"]),
+        impact_method=rng.choice(["", "unknown", "ecologits 0.8"]),
         energy_measured=rng.random() < 0.3,
     )
 
@@ -82,7 +82,7 @@ def expected(records: Sequence[UsageRecord], query: UsageQuery) -> list[UsageLin
             "requests": 1,
             "completed": one.outcome is Outcome.COMPLETED,
             "estimated": one.estimated,
-            "impact_known": bool(one.impact_method),
+            "impact_known": one.impact_method == "ecologits 0.8",
             "energy_measured": one.energy_measured,
         }
         amounts = {name: getattr(one, name) for name in Totals.__slots__ if name not in counts}

@@ -17,6 +17,8 @@ from ilaas.core.values import Outcome
 
 HOUR_MS = 3_600_000
 HOURS_A_DAY = 24
+UNKNOWN_METHODS = ("", "unknown")
+"""The impact methods of records whose energy and CO2e are not known."""
 
 
 class Dimension(StrEnum):
@@ -176,7 +178,7 @@ def _sums(key: tuple[Any, ...], values: list[tuple[Any, ...]]) -> Sums:
     methods, estimated, measured, *rest = zip(*values, strict=True)
     requests = len(values)
     completed = requests if key[-1] == Outcome.COMPLETED.value else 0
-    return (requests, completed, sum(estimated), sum(map(bool, methods)), sum(measured), *map(sum, rest))
+    return (requests, completed, sum(estimated), sum(method not in UNKNOWN_METHODS for method in methods), sum(measured), *map(sum, rest))
 
 
 def folded(finest: Grouped, dimensions: Sequence[Dimension]) -> dict[tuple[Any, ...], Sums]:

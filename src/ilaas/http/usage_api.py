@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request
 
 from ilaas.core.errors import InvalidRequest
 from ilaas.core.periods import Period
-from ilaas.core.rollups import Dimension, Totals
+from ilaas.core.rollups import Dimension
 from ilaas.ports.usage import UsageStore
 from ilaas.services.admission import Admission
-from ilaas.services.reporting import report
+from ilaas.services.reporting import report, totals_value
 
 DEFAULT_DAYS = 30
 MOST_DAYS = 400
@@ -67,31 +67,3 @@ def period_of(parameters: Mapping[str, str], now_s: float) -> Period:
     except ValueError as error:
         raise InvalidRequest(f"The period is not right: {error}.", param="from") from error
     return period
-
-
-def totals_value(totals: Totals) -> dict[str, Any]:
-    """Sums as JSON. Energy and CO2e are null when they are known of no request, rather than 0."""
-    known = totals.impact_known > 0
-    return {
-        "requests": totals.requests,
-        "completed_requests": totals.completed,
-        "estimated_requests": totals.estimated,
-        "prompt_tokens": totals.prompt_tokens,
-        "completion_tokens": totals.completion_tokens,
-        "total_tokens": totals.tokens,
-        "cached_tokens": totals.cached_tokens,
-        "reasoning_tokens": totals.reasoning_tokens,
-        "audio_seconds": totals.audio_ms / 1000,
-        "price_micro_eur": totals.price_micro_eur,
-        "impact": {
-            "requests_known": totals.impact_known,
-            "requests_measured": totals.energy_measured,
-            "energy_mj": totals.energy_mj,
-            "energy_low_mj": totals.energy_low_mj,
-            "energy_high_mj": totals.energy_high_mj,
-            "co2e_ug": totals.co2e_ug,
-            "embodied_co2e_ug": totals.embodied_co2e_ug,
-        }
-        if known
-        else None,
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ilaas.core.errors import InvalidRequest
 from ilaas.core.periods import Period, date_of
@@ -81,3 +82,31 @@ async def dashboard(store: UsageStore, now_s: float, organisations: frozenset[st
         shares=dict(shares),
         total=total_of(days),
     )
+
+
+def totals_value(totals: Totals) -> dict[str, Any]:
+    """Sums as JSON. Energy and CO2e are null when they are known of no request, rather than 0."""
+    known = totals.impact_known > 0
+    return {
+        "requests": totals.requests,
+        "completed_requests": totals.completed,
+        "estimated_requests": totals.estimated,
+        "prompt_tokens": totals.prompt_tokens,
+        "completion_tokens": totals.completion_tokens,
+        "total_tokens": totals.tokens,
+        "cached_tokens": totals.cached_tokens,
+        "reasoning_tokens": totals.reasoning_tokens,
+        "audio_seconds": totals.audio_ms / 1000,
+        "price_micro_eur": totals.price_micro_eur,
+        "impact": {
+            "requests_known": totals.impact_known,
+            "requests_measured": totals.energy_measured,
+            "energy_mj": totals.energy_mj,
+            "energy_low_mj": totals.energy_low_mj,
+            "energy_high_mj": totals.energy_high_mj,
+            "co2e_ug": totals.co2e_ug,
+            "embodied_co2e_ug": totals.embodied_co2e_ug,
+        }
+        if known
+        else None,
+    }

@@ -13,7 +13,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ilaas.adapters.sql.tables import USAGE_RECORDS
 from ilaas.adapters.sql.usage_tables import ROLL_UP_TABLES
 from ilaas.core.errors import StoreUnavailable, Unprocessable
-from ilaas.core.rollups import MEASURES, Dimension, Grouped, RollUp, Totals, UsageLine, UsageQuery, folded, rolled_up
+from ilaas.core.rollups import (
+    MEASURES,
+    UNKNOWN_METHODS,
+    Dimension,
+    Grouped,
+    RollUp,
+    Totals,
+    UsageLine,
+    UsageQuery,
+    folded,
+    rolled_up,
+)
 from ilaas.core.usage import UsageRecord
 from ilaas.core.values import Outcome, RequestClass, RoutingMode
 from ilaas.ports.usage import RecordFilter
@@ -117,7 +128,7 @@ _COUNTS = {
     "requests": "1",
     "completed": f"CASE WHEN outcome = '{Outcome.COMPLETED}' THEN 1 ELSE 0 END",
     "estimated": "CASE WHEN estimated THEN 1 ELSE 0 END",
-    "impact_known": "CASE WHEN impact_method <> '' THEN 1 ELSE 0 END",
+    "impact_known": f"CASE WHEN impact_method NOT IN {UNKNOWN_METHODS} THEN 1 ELSE 0 END",
     "energy_measured": "CASE WHEN energy_measured THEN 1 ELSE 0 END",
 }
 

@@ -111,7 +111,7 @@ def _fill(table: str, dimensions: tuple[str, ...]) -> str:
         "requests": "1",
         "completed": "CASE WHEN outcome = 'completed' THEN 1 ELSE 0 END",
         "estimated": "CASE WHEN estimated THEN 1 ELSE 0 END",
-        "impact_known": "CASE WHEN impact_method <> '' THEN 1 ELSE 0 END",
+        "impact_known": "CASE WHEN impact_method NOT IN ('', 'unknown') THEN 1 ELSE 0 END",
         "energy_measured": "CASE WHEN energy_measured THEN 1 ELSE 0 END",
     }
     sums = ", ".join(f"CAST(sum({counts.get(name, name)}) AS BIGINT)" for name in _MEASURES)
