@@ -20,8 +20,12 @@ from ilaas.adapters.sql import SqlStore
 from ilaas.adapters.store_memory import MemoryStore
 from ilaas.core.errors import StoreUnavailable
 from ilaas.core.usage import UsageRecord
+from ilaas.services.accounting import Accounting
 from tests.contract.conftest import SECRET
 from tests.contract.samples import record
+from tests.support.twins import House
+
+PLAIN = {"id": "c", "object": "chat.completion", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
 
 WRITER = """
 import asyncio, sys
@@ -169,6 +173,42 @@ async def test_a_store_that_is_away_loses_nothing_and_gets_all_when_it_is_back(t
     await outbox.close()
     assert set(store.usage) == {record(number).id for number in range(60)}
     assert left(tmp_path) == []
+
+
+async def test_a_store_away_for_ten_minutes_stops_no_inference_and_loses_no_record(tmp_path: Path) -> None:
+    house = House()
+    outbox = FileOutbox(tmp_path, SegmentLimits(segment_bytes=50_000))
+    house.inference.context.accounting = Accounting(outbox, house.registry.key_used)
+    store = UnsteadyStore()
+    store.away = True
+    begun = house.clock.now
+    tries = 0
+    answered: list[str] = []
+
+    async def virtual_sleep(seconds: float) -> None:
+        nonlocal tries
+        tries += store.away
+        until = house.clock.now + seconds
+        while house.clock.now < until:
+            house.clock.now += 0.25
+            asked = house.ask()
+            asked.call.plain(PLAIN)
+            assert asked.writer.status == 200
+            answered.append(asked.writer.headers["x-request-id"])
+            store.away = house.clock.now < begun + 600
+        assert await outbox.flush()
+        if house.clock.now > begun + 630:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await outbox.run(store, sleep=virtual_sleep)
+    await outbox.close()
+    await outbox.drain(store)
+    assert len(answered) > 4 * 600
+    assert sorted(store.usage) == sorted(answered)
+    assert 60 <= tries < 70, "the store is asked again every ten seconds"
+    assert left(tmp_path) == []
+    assert house.at_rest()
 
 
 async def test_the_log_tells_once_that_the_store_is_away_and_once_that_it_is_back(outbox: FileOutbox) -> None:

@@ -8,7 +8,7 @@ price of one disk flush each. `outbox_segments` says how processes share a folde
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -89,7 +89,14 @@ class FileOutbox:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.rotate)
         self._thread.shutdown(wait=False)
 
-    async def run(self, store: Store, *, interval_s: float = 1.0, max_interval_s: float = 10.0) -> None:
+    async def run(
+        self,
+        store: Store,
+        *,
+        interval_s: float = 1.0,
+        max_interval_s: float = 10.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         """Empty the outbox into the Store, about once a second, until cancelled; less often while the Store is away."""
         pause_s = interval_s
         away = False
@@ -104,7 +111,7 @@ class FileOutbox:
                 if away:
                     _log.info("outbox_drain_resumed", pending=self.pending())
                 away, pause_s = False, interval_s
-            await asyncio.sleep(pause_s)
+            await sleep(pause_s)
 
     async def drain(self, store: Store) -> int:
         """One pass over all segments that nobody writes; returns how many records were new to the Store.

@@ -178,7 +178,8 @@ def _sums(key: tuple[Any, ...], values: list[tuple[Any, ...]]) -> Sums:
     methods, estimated, measured, *rest = zip(*values, strict=True)
     requests = len(values)
     completed = requests if key[-1] == Outcome.COMPLETED.value else 0
-    return (requests, completed, sum(estimated), sum(method not in UNKNOWN_METHODS for method in methods), sum(measured), *map(sum, rest))
+    known = sum(method not in UNKNOWN_METHODS for method in methods)
+    return (requests, completed, sum(estimated), known, sum(measured), *map(sum, rest))
 
 
 def folded(finest: Grouped, dimensions: Sequence[Dimension]) -> dict[tuple[Any, ...], Sums]:
