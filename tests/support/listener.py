@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import uvicorn
+from fastapi import APIRouter
 
 from ilaas.http.app import AppSources, build_app
 from ilaas.http.front import Front
@@ -89,12 +90,20 @@ async def until(condition: object) -> None:
 
 
 @contextlib.asynccontextmanager
-async def listening(house: House, limits: Limits | None = None) -> AsyncIterator[Listener]:
+async def listening(
+    house: House, limits: Limits | None = None, routers: Sequence[APIRouter] = ()
+) -> AsyncIterator[Listener]:
     """Start, and end with nothing left behind."""
     front = Front(house.inference, limits or Limits())
     admission = house.inference.admission
     app = build_app(
-        AppSources(admission=admission, pages=ModelPages(admission, house.broker, 1), ready=lambda: True, version="0")
+        AppSources(
+            admission=admission,
+            pages=ModelPages(admission, house.broker, 1),
+            ready=lambda: True,
+            version="0",
+            routers=routers,
+        )
     )
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

@@ -12,8 +12,10 @@ from ilaas.adapters.monitor import Monitor, MonitorOptions
 from ilaas.adapters.outbox import FileOutbox
 from ilaas.adapters.secret import load_secret
 from ilaas.adapters.sql import SqlStore
+from ilaas.app.governing import build_governance
 from ilaas.app.settings import Settings
 from ilaas.core.quota import QuotaBook
+from ilaas.http.admin_api import build_admin_router
 from ilaas.http.app import AppSources, build_app
 from ilaas.http.front import Front
 from ilaas.ports.store import Store
@@ -103,6 +105,7 @@ def build(settings: Settings) -> Gateway:
             pages=ModelPages(admission, broker, int(gateway.started_at_s)),
             ready=lambda: gateway.ready,
             version=__version__,
+            routers=(build_admin_router(build_governance(settings, store, lambda: registry.catalogue), __version__),),
         )
     )
     return gateway

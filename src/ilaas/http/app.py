@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
@@ -29,6 +29,8 @@ class AppSources:
     pages: ModelPages
     ready: Callable[[], bool]
     version: str
+    routers: Sequence[APIRouter] = ()
+    """Whole APIs with paths of their own."""
 
 
 def build_app(sources: AppSources) -> FastAPI:
@@ -63,6 +65,8 @@ def build_app(sources: AppSources) -> FastAPI:
     async def model(name: str, request: Request) -> dict[str, Any]:
         return sources.pages.one(caller(request), name)
 
+    for router in sources.routers:
+        app.include_router(router)
     app.add_exception_handler(IlaasError, _ilaas_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _fault)
@@ -86,8 +90,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     path = request.url.path
     infers = path in ENDPOINTS and request.method != "POST"
     if status == 405 or infers:
-        answer = _answer(MethodNotAllowed(f"{path} takes {'POST' if infers else 'GET'}, not {request.method}."))
-        answer.headers["allow"] = "POST" if infers else "GET"
+        headers = error.headers if isinstance(error, HTTPException) else None
+        allowed = "POST" if infers else (headers or {}).get("Allow", "GET")
+        answer = _answer(MethodNotAllowed(f"{path} takes {allowed}, not {request.method}."))
+        answer.headers["allow"] = allowed
         return answer
     if status == 404:
         return _answer(NotFound(f"There is no {request.method} {path[:200]} here; the API begins at /v1."))

@@ -10,6 +10,8 @@ from ilaas.core.rights import Action, Caller, Place, reach
 from ilaas.services.administration import NewServer
 from ilaas.services.governance.office import Office
 from ilaas.services.governance.pages import Page, PageRequest
+from ilaas.services.governance.versions import check_match
+from ilaas.services.governance.views import server_view
 
 Placed = tuple[str, ServerSpec]
 """A server and the name of its model."""
@@ -56,10 +58,11 @@ class Servers:
             raise Conflict(f"The server '{server_id}' is in the configuration file: remove it there.", param="server")
         await self._office.administration.remove_server(server_id, actor=caller.name)
 
-    async def mark(self, caller: Caller, server_id: str, *, draining: bool) -> Placed:
-        """Drain or resume. Raises NotFound, Forbidden."""
-        _, spec = await self.get(caller, server_id)
+    async def mark(self, caller: Caller, server_id: str, if_match: str | None, *, draining: bool) -> Placed:
+        """Drain or resume. Raises NotFound, Forbidden, Stale, PreconditionRequired."""
+        model, spec = await self.get(caller, server_id)
         self._office.demand(caller, Action.SERVER_MANAGE, Place(spec.owner))
+        check_match(if_match, server_view(model, spec))
         administration = self._office.administration
         change = administration.drain_server if draining else administration.resume_server
         await change(server_id, actor=caller.name, owner=spec.owner)
