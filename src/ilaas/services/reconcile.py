@@ -5,13 +5,15 @@ The file and the store are each read whole and swapped in at once; a request see
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ilaas.core.catalogue import Catalogue, ModelSpec
 from ilaas.core.quota import Limits, QuotaBook, Subject
 from ilaas.core.tenancy import Directory, Organisation
-from ilaas.ports.store import Store, StoredServer
+from ilaas.ports.store import AuditLine, Store, StoredServer
+from ilaas.services.audit_values import organisation_json
 from ilaas.services.registry import Registry
 
 
@@ -24,12 +26,14 @@ class Reconcile:
         registry: Registry,
         quotas: QuotaBook,
         configure: Callable[[Catalogue, Mapping[str, float]], None],
+        epoch: Callable[[], float] = time.time,
     ) -> None:
-        """`configure` gives the dispatcher its models and the organisations' weights."""
+        """`configure` gives the dispatcher its models and the organisations' weights; `epoch` gives epoch seconds."""
         self._store = store
         self._registry = registry
         self._quotas = quotas
         self._configure = configure
+        self._epoch = epoch
         self._models: tuple[ModelSpec, ...] = ()
         self._organisations: tuple[Organisation, ...] = ()
         self._stored: Sequence[StoredServer] = ()
@@ -41,6 +45,7 @@ class Reconcile:
         """The configuration file was read: its models and organisations hold from now on."""
         self._models = models
         self._organisations = organisations
+        self._revision = None  # so that the next refresh adopts organisations that are new
         self._apply()
 
     async def refresh(self) -> bool:
@@ -49,11 +54,29 @@ class Reconcile:
         if revision == self._revision:
             return False
         self._directory = await self._store.directory()
+        if await self._adopt():
+            revision = await self._store.revision()
+            self._directory = await self._store.directory()
         self._stored = await self._store.servers()
         self._draining = await self._store.draining()
         self._revision = revision
         self._apply()
         return True
+
+    async def _adopt(self) -> bool:
+        """Put the file's organisations into the store, so that they can have projects, keys and people there."""
+        missing = [each for each in self._organisations if each.name not in self._directory.organisations]
+        for each in missing:
+            line = AuditLine(
+                at_s=self._epoch(),
+                actor="configuration file",
+                action="organisation.created",
+                subject=f"organisation:{each.name}",
+                organisation=each.name,
+                after=organisation_json(each),
+            )
+            await self._store.add_organisation(each, line)
+        return bool(missing)
 
     def _apply(self) -> None:
         catalogue = merge(self._models, self._stored, self._draining)

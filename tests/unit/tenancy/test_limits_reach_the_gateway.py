@@ -98,6 +98,19 @@ async def test_an_organisation_that_is_no_consumer_sends_no_requests(world: Worl
         world.admission.authenticate(HEADERS)
 
 
+async def test_an_organisation_of_the_file_is_adopted_once_so_that_it_can_have_projects(world: World) -> None:
+    await world.begin(Organisation(name="Angers", weight=5.0))
+    assert (await world.store.directory()).organisations["Angers"].weight == 5.0
+    assert (await world.store.audit(limit=1))[0].actor == "configuration file"
+    revision = await world.store.revision()
+    assert not await world.reconcile.refresh()
+    world.reconcile.use_file((), (Organisation(name="Angers", weight=7.0), Organisation(name="Brest")))
+    await world.reconcile.refresh()
+    assert set((await world.store.directory()).organisations) == {"Lille", "Angers", "Brest"}
+    assert await world.store.revision() == revision + 1
+    assert world.registry.directory.organisations["Angers"].weight == 7.0
+
+
 async def test_the_file_decides_what_it_can_say_of_an_organisation_and_the_store_the_rest(world: World) -> None:
     await world.begin(Organisation(name="Lille", weight=5.0))
     agreement = Agreement(ends_on=date(2030, 1, 1))
