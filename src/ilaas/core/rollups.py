@@ -115,9 +115,9 @@ DAILY_MODELS = RollUp(table="usage_daily_models", dimensions=(_D.DAY, _D.ORGANIS
 DAILY = RollUp(table="usage_daily", dimensions=(_D.DAY, *FINEST[1:]))
 HOURLY = RollUp(
     table="usage_hourly",
-    dimensions=(_D.HOUR, _D.ORGANISATION, _D.MODEL, _D.SERVER, _D.SITE, _D.OWNER, _D.CLASS, _D.OUTCOME),
+    dimensions=(_D.HOUR, _D.ORGANISATION, _D.MODEL, _D.SITE, _D.OWNER, _D.CLASS, _D.OUTCOME),
 )
-"""Without project and key: with them it would have nearly as many rows as there are records."""
+"""Without project, key and server: with them it would have nearly as many rows as there are records."""
 ROLL_UPS = (DAILY_MODELS, DAILY, HOURLY)
 """The smallest first."""
 
@@ -132,12 +132,12 @@ class UsageQuery:
     """Only these organisations, projects, keys and so on."""
 
     def roll_up(self) -> RollUp:
-        """The smallest that answers it. Raises ValueError when none does: hours by project or key."""
+        """The smallest that answers it. Raises ValueError when none does: hours by project, key or server."""
         needed = {*self.by, *self.where}
         for one in ROLL_UPS:
             if needed <= {*one.dimensions}:
                 return one
-        raise ValueError("usage by the hour is not kept by project or key: ask for days")
+        raise ValueError("usage by the hour is not kept by project, key or server: ask for days")
 
 
 @dataclass(frozen=True, slots=True)

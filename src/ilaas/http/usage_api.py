@@ -26,8 +26,10 @@ def build_usage_router(admission: Admission, store: UsageStore, epoch: Callable[
     @router.get("/v1/usage")
     async def usage(request: Request) -> dict[str, Any]:
         key = admission.authenticate(dict(request.scope["headers"]))
+        # The organisation says nothing new, but finds the key's rows sooner.
+        where = {Dimension.ORGANISATION: frozenset({key.organisation}), Dimension.KEY: frozenset({key.id})}
         period = period_of(request.query_params, epoch())
-        found = await report(store, period, (Dimension.DAY, Dimension.MODEL), {Dimension.KEY: frozenset({key.id})})
+        found = await report(store, period, (Dimension.DAY, Dimension.MODEL), where)
         return {
             "object": "usage",
             "key": {"id": key.id, "name": key.name, "organisation": key.organisation, "project": key.project},

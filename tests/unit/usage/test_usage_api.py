@@ -29,9 +29,26 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     now_ms = TODAY * DAY_S * 1000
     await store.add_usage(
         [
-            record(1, finished_at_ms=now_ms, key_id=key.id, model="llama", prompt_tokens=3, completion_tokens=4),
-            record(2, finished_at_ms=now_ms, key_id=key.id, model="mistral", prompt_tokens=1),
-            record(3, finished_at_ms=now_ms - 2 * DAY_S * 1000, key_id=key.id, model="mistral", prompt_tokens=1),
+            record(
+                1,
+                finished_at_ms=now_ms,
+                key_id=key.id,
+                organisation=key.organisation,
+                model="llama",
+                prompt_tokens=3,
+                completion_tokens=4,
+            ),
+            record(
+                2, finished_at_ms=now_ms, key_id=key.id, organisation=key.organisation, model="mistral", prompt_tokens=1
+            ),
+            record(
+                3,
+                finished_at_ms=now_ms - 2 * DAY_S * 1000,
+                key_id=key.id,
+                organisation=key.organisation,
+                model="mistral",
+                prompt_tokens=1,
+            ),
             record(4, finished_at_ms=now_ms, key_id="key_other", model="secret-model"),
         ]
     )

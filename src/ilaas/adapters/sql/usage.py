@@ -14,6 +14,7 @@ from ilaas.adapters.sql.tables import USAGE_RECORDS
 from ilaas.adapters.sql.usage_tables import ROLL_UP_TABLES
 from ilaas.core.errors import StoreUnavailable, Unprocessable
 from ilaas.core.rollups import (
+    HOURS_A_DAY,
     MEASURES,
     UNKNOWN_METHODS,
     Dimension,
@@ -32,6 +33,7 @@ from ilaas.ports.usage import RecordFilter
 _NAMES = ", ".join(column.name for column in USAGE_RECORDS.columns)
 _ENUMS = {"request_class": RequestClass, "routing_mode": RoutingMode, "outcome": Outcome}
 _LOCK = 0x696C61617375  # "ilaasu": the advisory lock of PostgreSQL under which usage is added
+_LISTED_DAYS = 400
 _LARGEST_SUM = 2**53
 """Of one batch: far beyond any real one, and far from where the databases' integers end."""
 
@@ -172,10 +174,9 @@ async def lines(connection: AsyncConnection, query: UsageQuery) -> list[UsageLin
     table = ROLL_UP_TABLES[one]
     by = [table.c[each.column] for each in query.by]
     sums = [func.sum(table.c[name]) for name in MEASURES]
-    time = table.c[one.columns[0]]
-    per_day = 24 if one.dimensions[0] is Dimension.HOUR else 1
-    wanted = and_(time >= query.period.first_day * per_day, time < query.period.end_day * per_day)
-    found = await connection.execute(select(*by, *sums).where(wanted, *_where(table, query.where)).group_by(*by))
+    found = await connection.execute(
+        select(*by, *sums).where(_during(table, query), *_where(table, query.where)).group_by(*by)
+    )
     width = len(by)
     answer = [
         UsageLine(tuple(row[:width]), Totals(*map(int, row[width:])))
@@ -183,6 +184,16 @@ async def lines(connection: AsyncConnection, query: UsageQuery) -> list[UsageLin
         if row[width] is not None  # without `by`, nothing at all is a line of nulls
     ]
     return sorted(answer, key=lambda line: line.values)  # not by the database: each has an order of its own for text
+
+
+def _during(table: Table, query: UsageQuery) -> ColumnElement[bool]:
+    period, time = query.period, next(iter(table.columns))
+    if time.name == "hour":
+        return and_(time >= period.first_day * HOURS_A_DAY, time < period.end_day * HOURS_A_DAY)
+    if Dimension.ORGANISATION in query.where and len(period.days) <= _LISTED_DAYS:
+        # Each day and organisation is then sought in the primary key, which begins with them.
+        return time.in_(period.days)
+    return and_(time >= period.first_day, time < period.end_day)
 
 
 def _where(table: Table, where: Mapping[Dimension, frozenset[str]]) -> list[ColumnElement[bool]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text
+from sqlalchemy import BigInteger, Column, Integer, Table, Text
 
 from ilaas.adapters.sql.tables import METADATA
 from ilaas.core.rollups import DAILY, DAILY_MODELS, HOURLY, MEASURES, Dimension, RollUp
@@ -10,7 +10,7 @@ from ilaas.core.rollups import DAILY, DAILY_MODELS, HOURLY, MEASURES, Dimension,
 _TIMES = {Dimension.HOUR, Dimension.DAY}
 
 
-def _table(one: RollUp, *indexes: Index) -> Table:
+def _table(one: RollUp) -> Table:
     return Table(
         one.table,
         METADATA,
@@ -19,12 +19,11 @@ def _table(one: RollUp, *indexes: Index) -> Table:
             for each in one.dimensions
         ),
         *(Column(name, BigInteger, nullable=False) for name in MEASURES),
-        *indexes,
         sqlite_with_rowid=False,
     )
 
 
 USAGE_DAILY_MODELS = _table(DAILY_MODELS)
-USAGE_DAILY = _table(DAILY, Index(None, "key_id", "day"), Index(None, "organisation", "day"))
+USAGE_DAILY = _table(DAILY)
 USAGE_HOURLY = _table(HOURLY)
 ROLL_UP_TABLES = {DAILY_MODELS: USAGE_DAILY_MODELS, DAILY: USAGE_DAILY, HOURLY: USAGE_HOURLY}

@@ -45,7 +45,7 @@ _ROLL_UPS = {
         "request_class",
         "outcome",
     ),
-    "usage_hourly": ("hour", "organisation", "model", "server", "site", "owner", "request_class", "outcome"),
+    "usage_hourly": ("hour", "organisation", "model", "site", "owner", "request_class", "outcome"),
 }
 
 _VIEW = """
@@ -95,8 +95,6 @@ def upgrade(op: Operations) -> None:
             sqlite_with_rowid=False,
         )
         op.execute(_fill(table, dimensions))
-    op.create_index("ix_usage_daily_key_id_day", "usage_daily", ["key_id", "day"])
-    op.create_index("ix_usage_daily_organisation_day", "usage_daily", ["organisation", "day"])
     if postgresql:
         # Rows of the current hour and day are changed at each batch: room beside them keeps them on their page.
         for table in _ROLL_UPS:
