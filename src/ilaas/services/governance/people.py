@@ -38,6 +38,15 @@ class People:
         person, grants = await self.whole(caller, person_id)
         return person, self._seen(caller, person_id, grants)
 
+    async def find(self, caller: Caller, id_or_email: str) -> KnownPerson:
+        """By id or e-mail. Raises NotFound as `get` does."""
+        if "@" not in id_or_email:
+            return await self.get(caller, id_or_email)
+        person = await self._office.store.find_person(email=id_or_email.lower())
+        if person is None:
+            raise NotFound("There is no person with this e-mail that you may see.", param="person")
+        return await self.get(caller, person.id)
+
     async def whole(self, caller: Caller, person_id: str) -> KnownPerson:
         """The person and every role, for decisions. Raises NotFound as `get` does."""
         missing = NotFound(f"There is no person '{person_id[:100]}' that you may see.", param="person")
