@@ -165,6 +165,8 @@ class EventStream:
         if len(self._carry) <= MAX_EVENT_BYTES:
             return b""
         data, self._carry = self._carry, b""
+        if not self._separator:
+            self._learn_name(data)
         return data
 
     def _learn(self, data: bytes) -> None:
@@ -173,6 +175,9 @@ class EventStream:
         if unix < 0 and dos < 0:
             return
         self._separator = b"\n\n" if dos < 0 or 0 <= unix < dos else b"\r\n\r\n"
+        self._learn_name(data)
+
+    def _learn_name(self, data: bytes) -> None:
         found = _MODEL.search(data)
         if found is not None:
             self._to = b'"model":' + self._public
@@ -204,11 +209,13 @@ class EventStream:
 
     def ending(self, estimate: Usage) -> bytes:
         """What is missing at the end: the usage chunk if it was asked for and not sent, and `[DONE]`."""
-        if self.done and not self._held:
-            return b""
-        if self._wants_usage and self.usage is None:
+        if self._wants_usage and self.usage is None and (self._held or not self.done):
             return self._usage_chunk(estimate) + DONE
-        return DONE
+        return self.closing()
+
+    def closing(self) -> bytes:
+        """`[DONE]`, unless the client has it."""
+        return b"" if self.done and not self._held else DONE
 
     def _usage_chunk(self, usage: Usage) -> bytes:
         """OpenAI's extra chunk with empty choices, in the name of the stream's other chunks."""

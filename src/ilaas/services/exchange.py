@@ -16,7 +16,7 @@ from ilaas.core.requests import body_for, uuid_only
 from ilaas.core.upstream_errors import normalise
 from ilaas.core.usage import Usage
 from ilaas.core.values import Engine, Outcome
-from ilaas.core.wire import DONE, EventStream, PlainAnswer
+from ilaas.core.wire import EventStream, PlainAnswer
 from ilaas.ports.client import AnswerWriter
 from ilaas.ports.upstream import UpstreamCall, UpstreamRequest
 from ilaas.services.answers import failure_error, refusal_error, refusal_outcome
@@ -292,14 +292,14 @@ class Exchange:
         self._end(Outcome.UPSTREAM_REJECTED, status)
 
     def _end_stream(self, events: EventStream) -> None:
-        if events.finished():
-            self._answer.end(events.ending(self._estimate()))
-            self._end(Outcome.COMPLETED, 200, events.usage)
-        elif self._stage is not Stage.STREAMING:
+        if self._stage is not Stage.STREAMING:
             self._try_again(Outcome.STREAM_BROKEN, "the answer is empty")
         elif events.failed():
-            self._answer.end(DONE)
+            self._answer.end(events.closing())
             self._end(Outcome.UPSTREAM_ERROR, 200, events.usage)
+        elif events.finished():
+            self._answer.end(events.ending(self._estimate()))
+            self._end(Outcome.COMPLETED, 200, events.usage)
         else:
             self._break(Outcome.STREAM_BROKEN)
 

@@ -126,6 +126,13 @@ def test_an_event_that_never_ends_is_passed_on_in_pieces_and_not_gathered_for_ev
     assert passed > 8_000_000
 
 
+def test_the_name_is_put_back_in_a_first_event_that_is_passed_on_in_pieces_too() -> None:
+    stream = EventStream(PUBLIC, wants_usage=False)
+    event = b'data: {"model": "org/served", "choices": [{"delta": {"content": "%b"}}]}\n\n' % (b"x" * 6_000_000)
+    out = b"".join(stream.feed(event[at : at + 100_000]) for at in range(0, len(event), 100_000))
+    assert out == event.replace(b'"model": "org/served"', b'"model":' + PUBLIC)
+
+
 @given(st.lists(st.binary(max_size=40), max_size=10))
 def test_any_bytes_pass_without_an_exception(parts: list[bytes]) -> None:
     stream = EventStream(PUBLIC, wants_usage=True)

@@ -242,6 +242,34 @@ def test_a_break_in_mid_stream_is_an_event_in_the_stream_and_then_its_end(how: s
     assert house.at_rest()
 
 
+@pytest.mark.parametrize("wants_usage", [True, False])
+def test_an_error_event_in_mid_stream_is_the_servers_fault_though_it_ends_the_stream_properly(
+    wants_usage: bool,
+) -> None:
+    house = House()
+    asked = house.ask(stream=True, stream_options={"include_usage": wants_usage})
+    asked.call.stream()
+    asked.call.event(part("Bon"))
+    asked.call.event(b'{"error":{"message":"engine died","code":500}}')
+    asked.call.event(b"[DONE]")
+    asked.call.sink.upstream_end()
+    assert asked.record.outcome is Outcome.UPSTREAM_ERROR
+    assert house.broker.settled[-1].outcome is Outcome.UPSTREAM_ERROR
+    assert asked.writer.body.endswith(b'"code":500}}\n\ndata: [DONE]\n\n')
+    assert asked.writer.body.count(b"[DONE]") == 1
+    assert asked.writer.finished
+
+
+def test_a_stream_of_nothing_but_its_end_is_tried_again() -> None:
+    house = House()
+    asked = house.ask(stream=True, stream_options={"include_usage": True})
+    asked.call.stream()
+    asked.call.event(b"[DONE]")
+    asked.call.sink.upstream_end()
+    assert asked.call.server.id == "two"
+    assert [each.outcome for each in house.broker.settled] == [Outcome.STREAM_BROKEN]
+
+
 def test_an_empty_stream_is_tried_again() -> None:
     house = House()
     asked = house.ask(stream=True)
