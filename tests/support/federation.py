@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from ilaas.app.wiring import open_store
 from ilaas.core.catalogue import DispatchPolicy, ModelSpec, ServerSpec
 from ilaas.services.administration import Administration, NewKey
 from ilaas.sim.server import SimServer, SimServerOptions
+
+_UNBOUNDED = httpx.Limits(max_connections=None)
 
 FAST = {"statistics_interval_s": 0.2, "health_interval_s": 0.5}
 
@@ -38,15 +40,16 @@ class Site:
         self.sim = SimServer(self.options)
 
     def server(self) -> ServerSpec:
-        given = {"max_parallel_requests": 8, "token": self.options.api_key, **self.spec}
-        return ServerSpec(
-            id=self.name,
-            url=self.sim.url,
-            site=f"site-{self.name}",
-            owner=self.owner,
-            served_name=self.options.models[0],
-            **given,
-        )
+        given: dict[str, Any] = {
+            "id": self.name,
+            "url": self.sim.url,
+            "site": f"site-{self.name}",
+            "owner": self.owner,
+            "served_name": self.options.models[0],
+            "token": self.options.api_key,
+            "max_parallel_requests": 8,
+        }
+        return ServerSpec(**{**given, **self.spec})
 
 
 @dataclass
@@ -59,6 +62,8 @@ class Federation:
     key: str
     sites: dict[str, SimServer]
     http: httpx.AsyncClient
+    run: Run
+    task: asyncio.Task[None]
 
     @property
     def url(self) -> str:
@@ -86,17 +91,36 @@ class Federation:
         found: dict[str, Any] = (await self.http.get(f"{self.ops}/state")).json()
         return found
 
+    async def gauges(self) -> dict[str, int]:
+        """How much is under way: in the gateway, on its way to a server, and on the servers."""
+        state = await self.state()
+        models = state["models"]
+        sites = self.sites.values()
+        return {
+            "active": state["active"],
+            "in_flight": sum(server["in_flight"] for model in models for server in model["servers"]),
+            "queued": sum(sum(model["queued"].values()) for model in models),
+            "connecting": sum(_is_connect(task) for task in asyncio.all_tasks()),
+            "upstream_calls": sum(note.result == "running" for site in sites for note in site.journal.notes),
+            "sequences": sum(site.serving.running + site.serving.waiting for site in sites),
+        }
+
     async def at_rest(self, within_s: float = 5.0) -> None:
         """Wait until no request is under way, here or on any server."""
+        gauges: dict[str, int] = {}
+        try:
+            async with asyncio.timeout(within_s):
+                while any((gauges := await self.gauges()).values()):
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"still under way after {within_s} s: {gauges}") from None
+
+    async def until_state(self, holds: Callable[[dict[str, Any]], bool], within_s: float = 5.0) -> dict[str, Any]:
+        """The live state, once `holds` says yes to it."""
         async with asyncio.timeout(within_s):
-            while True:
-                state = await self.state()
-                busy = sum(server["in_flight"] for model in state["models"] for server in model["servers"])
-                queued = sum(sum(model["queued"].values()) for model in state["models"])
-                running = sum(site.serving.running + site.serving.waiting for site in self.sites.values())
-                if not (state["active"] or busy or queued or running):
-                    return
+            while not holds(state := await self.state()):
                 await asyncio.sleep(0.02)
+        return state
 
     async def records(self, count: int) -> list[dict[str, Any]]:
         """The usage records in the store, once there are so many."""
@@ -119,6 +143,10 @@ class Federation:
             await engine.dispose()
 
 
+def _is_connect(task: asyncio.Task[Any]) -> bool:
+    return getattr(task.get_coro(), "__qualname__", "") == "HttpUpstream._connect"
+
+
 def bearer(secret: str) -> dict[str, str]:
     return {"authorization": f"Bearer {secret}"}
 
@@ -136,10 +164,7 @@ async def federation(
     **settings: Any,
 ) -> AsyncIterator[Federation]:
     """One model `mistral` on these sites."""
-    async with contextlib.AsyncExitStack() as stack:
-        for site in sites:
-            await site.sim.start()
-            stack.push_async_callback(site.sim.stop)
+    async with simulated(sites):
         spec = ModelSpec(
             name="mistral",
             servers=tuple(site.server() for site in sites),
@@ -155,6 +180,24 @@ async def federation(
             shutdown_grace_s=2.0,
             **{**FAST, **settings},
         )
+        async with gateway(given, sites) as running:
+            yield running
+
+
+@contextlib.asynccontextmanager
+async def simulated(sites: Sequence[Site]) -> AsyncIterator[None]:
+    """The simulated servers, listening."""
+    async with contextlib.AsyncExitStack() as stack:
+        for site in sites:
+            await site.sim.start()
+            stack.push_async_callback(site.sim.stop)
+        yield
+
+
+@contextlib.asynccontextmanager
+async def gateway(given: Settings, sites: Sequence[Site]) -> AsyncIterator[Federation]:
+    """The gateway of these settings, and a first key; `sites` listen already."""
+    async with contextlib.AsyncExitStack() as stack:
         store = open_store(given)
         await store.open()
         stack.push_async_callback(store.close)
@@ -169,10 +212,11 @@ async def federation(
         if task.done():
             task.result()
         address = ready.result()
-        http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{address.port}", timeout=30)
+        http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{address.port}", timeout=30, limits=_UNBOUNDED)
         stack.push_async_callback(http.aclose)
         try:
-            yield Federation(given, address, admin, secret, {site.name: site.sim for site in sites}, http)
+            named = {site.name: site.sim for site in sites}
+            yield Federation(given, address, admin, secret, named, http, run, task)
         finally:
             run.stop.set()
             await task

@@ -1,0 +1,232 @@
+"""Every way a server can fail, streamed and whole, alone and beside a good one: a named error or an answer, one record,
+and nothing left under way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from ilaas.core.catalogue import Deadlines, DispatchPolicy
+from ilaas.core.quota import Limits
+from ilaas.core.values import RoutingMode
+from ilaas.sim.failures import Fault
+from ilaas.sim.params import EngineParams
+from ilaas.sim.server import SimServerOptions
+from tests.support.federation import Federation, Site, bearer, chat, federation
+
+QUICK = EngineParams(slots=8, prefill_tps=1e6, decode_base_s=0.001)
+HASTY = Deadlines(queue_s=5, connect_s=0.5, first_token_s=0.3, answer_s=0.3, idle_s=0.3, total_s=5)
+NEVER_DOWN = DispatchPolicy(failures_before_down=1_000_000, deadlines=HASTY)
+TOKENS = 12
+
+Wanted = tuple[int, str | None, str]
+"""Status, code of the error (in the body, or in an event of the stream), outcome of the record."""
+
+ANSWER: Wanted = (200, None, "completed")
+NO_CONNECTION: Wanted = (502, "upstream_failed", "connect_failed")
+FAULTY: Wanted = (502, "upstream_failed", "upstream_error")
+SILENT: Wanted = (504, "first_token_timeout", "first_token_timeout")
+BROKEN: Wanted = (502, "upstream_stream_broken", "stream_broken")
+BROKEN_IN_STREAM: Wanted = (200, "upstream_stream_broken", "stream_broken")
+
+CASES: dict[str, tuple[Wanted, Wanted]] = {
+    # streamed, whole
+    "refuse": (NO_CONNECTION, NO_CONNECTION),
+    "connect_refuse=0": (NO_CONNECTION, NO_CONNECTION),
+    "500": (FAULTY, FAULTY),
+    "503": (FAULTY, FAULTY),
+    "429": (FAULTY, FAULTY),
+    "slow_first_token=9": (SILENT, SILENT),
+    "die_after=5": (BROKEN_IN_STREAM, BROKEN),
+    "close_after=5": (BROKEN_IN_STREAM, BROKEN),
+    "hang_before_head": (SILENT, SILENT),
+    "hang_in_prefill": (SILENT, SILENT),
+    "hang_after=5": ((200, "idle_timeout", "idle_timeout"), SILENT),
+    "error_event=5": ((200, "500", "upstream_error"), FAULTY),
+    "wrong_json": (ANSWER, FAULTY),  # the events of a stream are passed on unread
+    "html": (FAULTY, FAULTY),
+    "no_done": (ANSWER, ANSWER),
+    "no_usage": (ANSWER, ANSWER),
+    "huge_event=1000000": (ANSWER, ANSWER),
+    "huge_event=6000000": (ANSWER, ANSWER),
+    "split": (ANSWER, ANSWER),
+    "gzip": (ANSWER, ANSWER),
+    "split,gzip": (ANSWER, ANSWER),
+    "unhealthy": (ANSWER, ANSWER),
+    "slow_tokens=0.002": (ANSWER, ANSWER),
+}
+
+
+def test_no_fault_of_the_simulator_is_left_out() -> None:
+    assert {part.partition("=")[0] for case in CASES for part in case.split(",")} == {fault.value for fault in Fault}
+
+
+@dataclass
+class Seen:
+    """What a client got."""
+
+    status: int
+    code: str | None
+    content: str
+    text: str
+    headers: dict[str, str]
+
+
+async def ask(fed: Federation, key: str, path: str = "/v1/chat/completions", **fields: Any) -> Seen:
+    """One request, read to its end; fails unless the end is a proper one."""
+    body = chat(max_tokens=TOKENS, **fields) if path.endswith("chat/completions") else {"model": "mistral", **fields}
+    answer = await fed.http.post(path, json=body, headers=bearer(key))
+    headers = dict(answer.headers)
+    assert "Traceback" not in answer.text
+    if not headers["content-type"].startswith("text/event-stream"):
+        tree = answer.json()
+        if answer.status_code == 200:
+            assert "error" not in tree
+            choices = tree.get("choices") or [{}]
+            content = choices[0].get("message", {}).get("content") or ""
+            return Seen(200, None, content, answer.text, headers)
+        return Seen(answer.status_code, check_error(tree), "", answer.text, headers)
+    events = [event.removeprefix("data: ") for event in answer.text.replace("\r\n", "\n").split("\n\n") if event]
+    assert events.pop() == "[DONE]", "the stream has no end"
+    code, content = None, ""
+    for event in events:
+        if event.startswith(":"):
+            continue
+        assert code is None, "something came after the error"
+        try:
+            chunk = json.loads(event)
+        except json.JSONDecodeError:
+            assert '"broken"' in event
+            continue
+        if "error" in chunk:
+            code = check_error(chunk)
+        elif chunk["choices"]:
+            assert chunk["model"] == "mistral"
+            content += chunk["choices"][0]["delta"].get("content") or ""
+    return Seen(answer.status_code, code, content, answer.text, headers)
+
+
+def check_error(tree: dict[str, Any]) -> str:
+    """In OpenAI's shape; returns its code."""
+    assert tree.keys() == {"error"}
+    error = tree["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert error["type"]
+    return str(error["code"])
+
+
+async def play(fed: Federation, site: str, key: str, *, stream: bool) -> list[tuple[str, Seen]]:
+    """Each fault once, on a gateway that goes on running; after each nothing may be under way."""
+    seen = []
+    sim = fed.sites[site]
+    for case in CASES:
+        sim.set_failures(case)
+        # the key may have one request at a time: a reservation that was not given back would refuse the next one
+        seen.append((case, await ask(fed, key, stream=stream)))
+        await fed.at_rest()
+        sim.set_failures("")
+        await sim.listening()
+    return seen
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_alone_a_faulty_server_gives_a_named_error(tmp_path: Path, stream: bool) -> None:
+    site = Site("bad", SimServerOptions(models=("served",), engine=QUICK))
+    with capture_logs() as logs:
+        async with federation(tmp_path, site, policy=NEVER_DOWN) as fed:
+            key = await fed.new_key(limits=Limits(simultaneous_requests=1))
+            seen = await play(fed, "bad", key, stream=stream)
+            records = sorted(await fed.records(len(CASES)), key=lambda record: record["id"])
+    got = [
+        (case, (each.status, each.code, record["outcome"]))
+        for (case, each), record in zip(seen, records, strict=True)  # strict: exactly one record for each request
+    ]
+    assert got == [(case, wanted[0 if stream else 1]) for case, wanted in CASES.items()]
+    for (case, each), record in zip(seen, records, strict=True):
+        assert record["status"] == each.status, case
+        assert record["streamed"] == stream, case
+        assert ("retry-after" in each.headers) == (each.status in (502, 504) and each.code != BROKEN[1]), case
+        assert bool(record["estimated"]) == (case == "no_usage" or record["outcome"] != "completed"), case
+    assert [line for line in logs if line["log_level"] in ("error", "critical")] == []
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_beside_a_good_server_only_what_had_begun_is_lost(tmp_path: Path, stream: bool) -> None:
+    bad = Site("bad", SimServerOptions(models=("served",), engine=QUICK))
+    good = Site("good", SimServerOptions(models=("served",), engine=QUICK), owner="uni-b")
+    async with federation(tmp_path, bad, good, policy=NEVER_DOWN) as fed:
+        # uni-a's own server is tried first
+        key = await fed.new_key(limits=Limits(simultaneous_requests=1), routing_mode=RoutingMode.PRIVATE_FIRST)
+        seen = await play(fed, "bad", key, stream=stream)
+        plain = await ask(fed, key, stream=stream)
+        records = sorted(await fed.records(1 + len(CASES)), key=lambda record: record["id"])[:-1]
+    wanted = []
+    for case, both in CASES.items():
+        alone = both[0 if stream else 1]
+        retried = alone[0] != 200
+        tried = (2, "good") if retried else (1, "bad")
+        wanted.append((case, ANSWER if retried else alone, tried))
+    got = [
+        (case, (each.status, each.code, record["outcome"]), (record["attempts"], record["server"]))
+        for (case, each), record in zip(seen, records, strict=True)
+    ]
+    assert got == wanted
+    for case, each in seen:
+        if each.code is None:
+            assert each.content == plain.content, case
+        assert each.headers["x-ilaas-server-site"] in ("site-bad", "site-good")
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "/v1/completions": {"prompt": "Il était", "max_tokens": TOKENS},
+    "/v1/embeddings": {"input": "Bonjour"},
+    "/v1/rerank": {"query": "a", "documents": ["b", "c"]},
+    "/v1/score": {"text_1": "a", "text_2": ["b"]},
+    "/tokenize": {"prompt": "Bonjour"},
+}
+
+
+async def test_every_other_route_names_its_errors_too(tmp_path: Path) -> None:
+    async with federation(
+        tmp_path, Site("bad", SimServerOptions(models=("served",), engine=QUICK)), policy=NEVER_DOWN
+    ) as fed:
+        key = await fed.new_key(limits=Limits(simultaneous_requests=1))
+        sim = fed.sites["bad"]
+        wanted = {"refuse": NO_CONNECTION, "503": FAULTY, "html": FAULTY, "gzip": ANSWER, "hang_before_head": SILENT}
+        seen = []
+        for path, fields in OTHERS.items():
+            for case in wanted:
+                sim.set_failures(case)
+                seen.append((path, case, await ask(fed, key, path, **fields)))
+                await fed.at_rest()
+        records = sorted(await fed.records(len(seen)), key=lambda record: record["id"])
+    got = [
+        (path, case, (each.status, each.code, record["outcome"]))
+        for (path, case, each), record in zip(seen, records, strict=True)
+    ]
+    unhurt = {("/tokenize", "hang_before_head")}  # the simulator counts tokens without its engine
+    assert got == [
+        (path, case, ANSWER if (path, case) in unhurt else want) for path in OTHERS for case, want in wanted.items()
+    ]
+
+
+async def test_a_server_that_goes_on_failing_is_left_alone_and_comes_back_by_itself(tmp_path: Path) -> None:
+    policy = DispatchPolicy(failures_before_down=2, down_s=0.3, successes_before_up=1, deadlines=HASTY)
+    async with federation(
+        tmp_path, Site("bad", SimServerOptions(models=("served",), engine=QUICK)), policy=policy
+    ) as fed:
+        fed.sites["bad"].set_failures("500")
+        codes = [(await ask(fed, fed.key)).code for _ in range(3)]
+        assert codes == ["upstream_failed", "upstream_failed", "no_server_available"]
+        refused = await ask(fed, fed.key)
+        assert (refused.status, int(refused.headers["retry-after"]) >= 1) == (503, True)
+        fed.sites["bad"].set_failures("")
+        await fed.until_state(lambda state: bool(state["models"][0]["servers"][0]["state"] == "up"))
+        assert (await ask(fed, fed.key)).status == 200
+        await fed.at_rest()
