@@ -14,19 +14,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from ecologits.electricity_mix_repository import electricity_mixes
 from ecologits.impacts import llm
 from ecologits.model_repository import ParametersMoE, models
 from ecologits.utils.range_value import RangeValue
 
+from ilaas.adapters.electricity import DISTRIBUTION
 from ilaas.core.errors import ConfigError
 from ilaas.core.impact import Case, ImpactFactors, SiteFactors
 from ilaas.core.values import Category
-
-DISTRIBUTION = "ecologits"
-
-MIXES_DATE = "2026-05"
-"""Of the library's file of electricity mixes, which doesn't state the year of its data. Check at each upgrade."""
 
 _REGISTRIES = ("huggingface_hub", "mistralai")
 """Registries of models whose weights one can host, the one with the names that servers use first."""
@@ -141,21 +136,6 @@ def estimated_factors(
         high=_case(largest, deployment, pue_high, _FEW_REQUESTS),
         site=site,
         grid_ug_per_kwh=site.grid_ug_per_kwh,
-    )
-
-
-def site_factors(name: str, pue: float, zone: str = "FRA") -> SiteFactors:
-    """A site with a country's electricity, as packaged with the library. Raises ConfigError for an unknown zone."""
-    mix = electricity_mixes.find_electricity_mix(zone=zone)
-    if mix is None:
-        raise ConfigError(f"site {name!r}: no electricity mix for zone {zone!r}; use an ISO 3166-1 alpha-3 code as FRA")
-    return SiteFactors(
-        name=name,
-        pue=pue,
-        grid_g_per_kwh=round(mix.gwp * 1000.0, 6),
-        grid_source=f"Our World in Data, as packaged in {DISTRIBUTION} {version(DISTRIBUTION)} ({zone})",
-        grid_date=MIXES_DATE,
-        zone=zone,
     )
 
 

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from ilaas.adapters.sql.engine import database_url
-from ilaas.app.config_model import FileSection, OrganisationSection, PolicySection, Section
+from ilaas.app.config_impact import site_of
+from ilaas.app.config_model import FileSection, ModelSection, OrganisationSection, PolicySection
+from ilaas.app.config_section import Section
 from ilaas.app.config_servers import Pool, unique_ids
 from ilaas.app.config_yaml import Problems, YamlMap, line_at
 from ilaas.app.settings import Settings
 from ilaas.core.catalogue import DispatchPolicy, ModelSpec
 from ilaas.core.errors import ConfigError
+from ilaas.core.impact import SiteFactors
 from ilaas.core.quota.limits import Limits
 from ilaas.core.tenancy import Organisation
 from ilaas.core.values import Lifecycle, Strategy
@@ -54,14 +57,17 @@ class _Converter:
     def settings(self, state_dir: str | None) -> Settings:
         file = self.file
         organisations = self._organisations()
+        sites = self._sites()
         policy = self._policy(file.defaults, DispatchPolicy())
         models = self._models(organisations, policy)
+        self._check_sites(sites, models)
         default = Settings()
         values = changes(file, Settings) | {
             "state_dir": self._state_dir(state_dir),
             "limits": dataclasses.replace(default.limits, **changes(file.limits, default.limits)),
             "store_url": self._store(),
             "organisations": organisations,
+            "sites": sites,
             "models": models,
             "default_policy": policy,
             "config_path": self.problems.path,
@@ -120,6 +126,29 @@ class _Converter:
             limits["budget_micro_eur_per_month"] = round(section.limits.budget_eur_per_month * 1_000_000)
         return Organisation(**changes(section, Organisation), limits=Limits(**limits))
 
+    # -- sites -----------------------------------------------------------------------------------------------------
+
+    def _sites(self) -> tuple[SiteFactors, ...]:
+        found: dict[str, SiteFactors] = {}
+        for index, section in enumerate(self.file.sites or ()):
+            if section.name in found:
+                self._error(("sites", index, "name"), f"the site '{section.name}' is there already; remove one")
+                continue
+            try:
+                found[section.name] = site_of(section)
+            except ConfigError as error:
+                self._error(("sites", index), error.message)
+        return tuple(found.values())
+
+    def _check_sites(self, sites: tuple[SiteFactors, ...], models: tuple[ModelSpec, ...]) -> None:
+        used = {server.site for model in models for server in model.servers}
+        for index, site in enumerate(sites):
+            if used and site.name not in used and len(sites) == len(self.file.sites or ()):
+                self.problems.warn(
+                    self._line("sites", index, "name"),
+                    f"no server of this file is at the site '{site.name}'; write its name as servers give it in 'site'",
+                )
+
     # -- models ----------------------------------------------------------------------------------------------------
 
     def _policy(self, section: PolicySection | None, base: DispatchPolicy) -> DispatchPolicy:
@@ -151,12 +180,27 @@ class _Converter:
             values = changes(section, ModelSpec) | {
                 "name": name,
                 "policy": policy,
+                **self._parameters(section, index),
                 "organisations": None if section.organisations is None else frozenset(section.organisations),
                 "servers": pool.servers(index, section, policy),
             }
             models.append(ModelSpec(**values))
         models = self._aliases(models)
         return unique_ids(models, pool.lines, self.problems)
+
+    def _parameters(self, section: ModelSection, index: int) -> dict[str, tuple[float, float]]:
+        stated = section.parameters_b
+        if stated is None:
+            return {}
+        place = ("models", index, "parameters_b")
+        if stated.total is None:
+            self._error(place, "'parameters_b' needs 'total'; add all parameters of the model, in billions")
+            return {}
+        active = stated.active or stated.total
+        if active[0] > stated.total[0] or active[1] > stated.total[1]:
+            self._error(place, "'active' is more than 'total'; exchange them, or leave 'active' out for a dense model")
+            return {}
+        return {"total_parameters_b": stated.total, "active_parameters_b": active}
 
     def _claim(self, name: str, model: str, place: tuple[int | str, ...]) -> bool:
         line = self._line(*place)

@@ -7,17 +7,21 @@ A field for which the dataclass has `<name>_s` or `<name>_bytes` may be written 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
+from ilaas.app.config_impact import ParametersSection, SiteSection, total_alone
+from ilaas.app.config_section import Section
 from ilaas.app.config_types import (
     Count,
     Duration,
     EngineWord,
     Euros,
     Interval,
+    Memory,
     Name,
+    NumberOrName,
     Port,
     Positive,
     Prose,
@@ -45,21 +49,6 @@ _POLICY_OF_TODAY = {
 }
 _PRIORITY_OF_TODAY = "requests are put in order here, before they reach a server; remove it"
 _CHART = "it belongs to the chart that starts servers or the dispatcher of today, and is not used here; remove it"
-
-
-class Section(BaseModel):
-    """One mapping of the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    TARGET: ClassVar[Any] = None
-    """The dataclass that this becomes."""
-    SYNONYMS: ClassVar[Mapping[str, str]] = {}
-    """Other names of fields; a dotted one lies in the section named before the dot."""
-    IGNORED: ClassVar[Mapping[str, str]] = {}
-    """Fields of today's configuration that are accepted with a warning, and the warning."""
-    SECRETS: ClassVar[tuple[str, ...]] = ()
-    """Fields that may be `{file: path}`, or come from `<name>_file`."""
 
 
 class MetricsSection(Section):
@@ -102,8 +91,8 @@ class PolicySection(Section):
     """How a model's requests are held back, ordered and placed."""
 
     TARGET = DispatchPolicy
-    SYNONYMS = _POLICY_OF_TODAY
-    IGNORED = {"priority_handler": _PRIORITY_OF_TODAY, "best_priority": _PRIORITY_OF_TODAY}
+    SYNONYMS: ClassVar[Mapping[str, str]] = _POLICY_OF_TODAY
+    IGNORED: ClassVar[Mapping[str, str]] = {"priority_handler": _PRIORITY_OF_TODAY, "best_priority": _PRIORITY_OF_TODAY}
 
     strategy: Annotated[Strategy, Word] | None = Field(None, description="How servers are chosen")
     quality_of_service_policy: (
@@ -174,7 +163,7 @@ class ServerSection(Section):
 
     TARGET = ServerSpec
     SECRETS = ("token",)
-    SYNONYMS = {"owner": "organisation", "served_model_name": "served_name"}
+    SYNONYMS: ClassVar[Mapping[str, str]] = {"owner": "organisation", "served_model_name": "served_name"}
 
     url: Name = Field(description="Base URL without `/v1`")
     id: Name | None = Field(None, description="Its name in commands and metrics; else `site/host:port`")
@@ -192,6 +181,13 @@ class ServerSection(Section):
     served_name: Name | None = Field(None, description="The model's name on this server; else the model's")
     context_window: Positive | None = Field(None, description="Tokens of prompt and answer; else the model's")
     quantisation: Name | None = Field(None, description="For example `fp8`, `awq`; else the model's")
+    gpu_memory_gb: Memory | None = Field(None, description="GB of one of its GPUs, to reckon how many the model needs")
+    power_url: Name | None = Field(
+        None, description="The page of its machine's GPU power exporter; `/metrics` is added where there is no path"
+    )
+    power_gpus: list[NumberOrName] | None = Field(
+        None, description="Its GPUs by UUID or index, where others of the machine are not its own; else all"
+    )
     draining: bool | None = Field(None, description="It takes no new request")
 
 
@@ -199,7 +195,7 @@ class ModelSection(Section):
     """One model and its servers."""
 
     TARGET = ModelSpec
-    SYNONYMS = {
+    SYNONYMS: ClassVar[Mapping[str, str]] = {
         "vllm_servers": "servers",
         "served_model_name": "served_name",
         "deadlines": "policy.deadlines",
@@ -207,7 +203,7 @@ class ModelSection(Section):
         "quality_of_service_policy": "policy.quality_of_service_policy",
         **{name: f"policy.{target}" for name, target in _POLICY_OF_TODAY.items()},
     }
-    IGNORED = {
+    IGNORED: ClassVar[Mapping[str, str]] = {
         "dtype": _CHART,
         "gpu_memory_utilisation": _CHART,
         "huggingface_token": _CHART,
@@ -232,6 +228,12 @@ class ModelSection(Section):
     tool_calling: bool | None = Field(None, description="It can call tools")
     vision: bool | None = Field(None, description="It takes images")
     description: Prose | None = Field(None, description="For people, in the list of models")
+    parameters_b: Annotated[ParametersSection, BeforeValidator(total_alone)] | None = Field(
+        None, description="Billions of parameters: a number, or see parameters_b; for its energy"
+    )
+    impact_reference: Name | None = Field(
+        None, description="Its name in the registry of ecologits, or `registry:name`, for its parameters"
+    )
     organisations: list[Name] | None = Field(None, description="Who may use it; else everyone")
     policy: PolicySection | None = Field(None, description="See policy; overrides `defaults`")
     servers: list[ServerSection] | None = Field(None, description="A list, or a mapping from URL to the other fields")
@@ -242,7 +244,7 @@ class FileSection(Section):
 
     TARGET = Settings
     SECRETS = ("store",)
-    SYNONYMS = {
+    SYNONYMS: ClassVar[Mapping[str, str]] = {
         "ops_host": "metrics.host",
         "ops_port": "metrics.port",
         "store_url": "store",
@@ -253,7 +255,7 @@ class FileSection(Section):
         **{name: f"defaults.{target}" for name, target in _POLICY_OF_TODAY.items()},
         "quality_of_service_policy": "defaults.quality_of_service_policy",
     }
-    IGNORED = {
+    IGNORED: ClassVar[Mapping[str, str]] = {
         "tokens": "clients' tokens are not read from here; create keys with 'ilaas key create', and remove it",
         "sender": _CHART,
         "consumer": _CHART,
@@ -279,6 +281,7 @@ class FileSection(Section):
     )
     statistics_interval: Interval | None = Field(None, description="Between two readings of a server's statistics")
     health_interval: Interval | None = Field(None, description="Between two health checks of a server")
+    power_interval: Interval | None = Field(None, description="Between two readings of the power of a machine")
     shutdown_grace: Duration | None = Field(None, description="What answers under way get to end when it stops")
     allow_private_addresses: bool | None = Field(
         None, description="Servers added at run time may have addresses of private networks"
@@ -287,14 +290,6 @@ class FileSection(Section):
         None, description="Answer overload with the 503 text of today's dispatcher"
     )
     organisations: list[OrganisationSection] | None = Field(None, description="See organisations")
+    sites: list[SiteSection] | None = Field(None, description="See sites")
     defaults: PolicySection | None = Field(None, description="See policy; for all models")
     models: list[ModelSection] | None = Field(None, description="See models")
-
-
-def other_ending(section: type[Section], key: str) -> str | None:
-    """The field meant by a name that carries its unit (`max_wait_s`, `max_body_bytes`)."""
-    for ending in ("_s", "_bytes"):
-        stem = key.removesuffix(ending)
-        if stem != key and stem in section.model_fields and key in getattr(section.TARGET, "__dataclass_fields__", ()):
-            return stem
-    return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from ilaas.app.config_impact import ParametersSection, SiteSection
 from ilaas.app.config_model import (
     DeadlinesSection,
     FileSection,
@@ -22,10 +23,10 @@ from ilaas.app.config_model import (
     OrganisationSection,
     PolicySection,
     QuotaSection,
-    Section,
     ServerSection,
 )
-from ilaas.app.config_types import Duration, Interval, Size
+from ilaas.app.config_section import Section
+from ilaas.app.config_types import Billions, Duration, Interval, Size
 from ilaas.app.settings import Settings
 
 _MARK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -37,7 +38,9 @@ SECTIONS: dict[str, type[Section]] = {
     "limits": LimitsSection,
     "organisations": OrganisationSection,
     "quota": QuotaSection,
+    "sites": SiteSection,
     "models": ModelSection,
+    "parameters": ParametersSection,
     "servers": ServerSection,
     "policy": PolicySection,
     "deadlines": DeadlinesSection,
@@ -71,6 +74,8 @@ def _kind(annotation: Any) -> str:
         return "duration"
     if annotation == Size:
         return "size"
+    if annotation == Billions:
+        return "number or `[lowest, highest]`"
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
         return _kind(next(part for part in parts if part is not type(None)))
@@ -106,6 +111,8 @@ def _default(section: type[Section], name: str) -> str:
 def _default_value(section: type[Section], name: str) -> tuple[str, Any] | None:
     if section is MetricsSection:
         return name, getattr(Settings(), f"ops_{name}")
+    if section.TARGET is None:
+        return None
     specs = {spec.name: spec for spec in dataclasses.fields(section.TARGET)}
     attribute = next((name + end for end in ("", "_s", "_bytes") if name + end in specs), None)
     if attribute is None:

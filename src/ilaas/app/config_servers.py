@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ilaas.app.config_model import ModelSection, ServerSection
-from ilaas.app.config_urls import BaseUrl, base_url
+from ilaas.app.config_urls import BaseUrl, base_url, page_url
 from ilaas.app.config_yaml import Problems, YamlMap, line_at
 from ilaas.core.catalogue import DispatchPolicy, ModelSpec, ServerSpec
 from ilaas.core.values import Engine
 
 NOBODY = "federation"
 """The owner of a server of which the file says none, when there is more than one organisation."""
+
+DEFAULT_GPU_MEMORY_GB = 80.0
 
 _NO_WORD = re.compile(r"[^\w.-]+")
 
@@ -87,8 +89,23 @@ class Pool:
             owner_reserved=section.owner_reserved or 0,
             context_window=section.context_window or model.context_window,
             quantisation=section.quantisation or model.quantisation,
+            gpu_memory_gb=section.gpu_memory_gb or DEFAULT_GPU_MEMORY_GB,
+            power_url=self._power_url(section, place),
+            power_gpus=tuple(section.power_gpus or ()),
             draining=bool(section.draining),
         )
+
+    def _power_url(self, section: ServerSection, place: Place) -> str | None:
+        if section.power_url is None:
+            if section.power_gpus:
+                line = line_at(self.tree, (*place, "power_gpus"))
+                self.problems.error(line, "'power_gpus' is nothing without 'power_url'; add the exporter's page")
+            return None
+        try:
+            return page_url(section.power_url)
+        except ValueError as error:
+            self.problems.error(line_at(self.tree, (*place, "power_url")), f"'power_url' {error}")
+            return None
 
     def _check_slots(self, section: ServerSection, policy: DispatchPolicy, place: Place) -> None:
         slots = section.max_parallel_requests or policy.default_max_parallel

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from ilaas.app.config_model import ModelSection, Section, other_ending
+from ilaas.app.config_model import ModelSection
+from ilaas.app.config_section import Section, other_ending
 from ilaas.app.config_yaml import Problems, YamlList, YamlMap, quoted
 
 MAX_SECRET_BYTES = 64 * 1024

@@ -15,6 +15,7 @@ _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kKMG]i?)?B?\Z", re.ASCII)
 _UNITS_BYTES = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 _NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,6})?\Z", re.ASCII)
 MAX_DURATION_S = 366 * 86400.0
+MAX_BILLIONS = 1e5
 
 
 def duration_s(value: Any) -> float:
@@ -84,10 +85,32 @@ def _not_bool(value: Any) -> Any:
     return value
 
 
+def _number_as_text(value: Any) -> Any:
+    """`2024` and `0` are names here: a year, the index of a GPU."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def billions(value: Any) -> tuple[float, float]:
+    """Lowest and highest of a number or of a list of two. Raises ValueError."""
+    ends = value if isinstance(value, list) else [value, value]
+    if (
+        len(ends) != 2
+        or any(isinstance(end, bool) or not isinstance(end, int | float) for end in ends)
+        or not 0 < ends[0] <= ends[1] < MAX_BILLIONS
+    ):
+        raise ValueError("must be billions of parameters; write a number above 0 such as 24, or [lowest, highest]")
+    return float(ends[0]), float(ends[1])
+
+
 Duration = Annotated[float, BeforeValidator(duration_s)]
 Interval = Annotated[float, BeforeValidator(duration_s), AfterValidator(_positive)]
 Size = Annotated[int, BeforeValidator(size_bytes), Field(ge=1)]
 Name = Annotated[str, AfterValidator(_name), Field(max_length=256)]
+NumberOrName = Annotated[str, BeforeValidator(_number_as_text), AfterValidator(_name), Field(max_length=256)]
+Billions = Annotated[tuple[float, float], BeforeValidator(billions)]
+Memory = Annotated[float, BeforeValidator(_not_bool), Field(gt=0, le=1e6, allow_inf_nan=False)]
+Ratio = Annotated[float, BeforeValidator(_not_bool), Field(ge=1, le=100, allow_inf_nan=False)]
+Intensity = Annotated[float, BeforeValidator(_not_bool), Field(ge=0, lt=10_000, allow_inf_nan=False)]
 Prose = Annotated[str, AfterValidator(_prose), Field(max_length=10_000)]
 Token = Annotated[str, AfterValidator(_header_safe), Field(max_length=8192)]
 Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=0, le=2**53)]

@@ -22,6 +22,12 @@ class BaseUrl:
     """What was put right."""
 
 
+def page_url(text: str) -> str:
+    """The address of an exporter's page, `/metrics` where it has no path. Raises ValueError as `base_url` does."""
+    base = base_url(text)
+    return base.url if base.path else f"{base.url}/metrics"
+
+
 def base_url(text: str) -> BaseUrl:
     """Read a base URL. Raises ValueError with what is wrong and the remedy, without the URL: it may hold a secret."""
     try:

@@ -15,7 +15,7 @@ from ilaas.core.errors import ConfigError
 
 POLL_S = 0.5
 
-TAKEN_OVER = frozenset({"models", "organisations", "default_policy", "warnings", "config_path"})
+TAKEN_OVER = frozenset({"models", "organisations", "sites", "default_policy", "warnings", "config_path"})
 """What a running gateway takes over. A change of anything else waits for a restart, and is announced."""
 
 Fingerprint = tuple[int, int, int, int]
@@ -126,7 +126,7 @@ class ConfigWatcher:
 
 
 def _same(left: Settings, right: Settings) -> bool:
-    return left.models == right.models and left.organisations == right.organisations
+    return (left.models, left.organisations, left.sites) == (right.models, right.organisations, right.sites)
 
 
 def _changed_names(left: Settings, right: Settings) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ilaas.core.catalogue import DispatchPolicy, ModelSpec
+from ilaas.core.impact import SiteFactors
 from ilaas.core.tenancy import Organisation
 from ilaas.http.limits import Limits
 
@@ -30,6 +31,8 @@ class Settings:
     """Between two SSE comments to a streaming client that waits."""
     statistics_interval_s: float = 1.0
     health_interval_s: float = 5.0
+    power_interval_s: float = 5.0
+    """Between two readings of the power of a server's machine."""
     shutdown_grace_s: float = 30.0
     """What answers under way get to come to their end when the gateway is told to stop."""
     allow_private_addresses: bool = False
@@ -39,6 +42,8 @@ class Settings:
     store_url: str | None = field(default=None, repr=False)
     """SQLAlchemy address of the database; None is a SQLite file in the state folder."""
     organisations: tuple[Organisation, ...] = ()
+    sites: tuple[SiteFactors, ...] = ()
+    """What data centres add to the energy of a request; one that is not here has the factors of France."""
     models: tuple[ModelSpec, ...] = ()
     default_policy: DispatchPolicy = field(default_factory=DispatchPolicy)
     """Of models that say nothing of their own (each model's `policy` contains it already)."""

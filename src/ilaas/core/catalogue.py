@@ -72,6 +72,12 @@ class ServerSpec:
     """Slots that only the owner's requests may take."""
     context_window: int | None = None
     quantisation: str | None = None
+    gpu_memory_gb: float = 80.0
+    """Of one GPU; how many the model needs is reckoned with it (core/impact.py)."""
+    power_url: str | None = None
+    """The page of the exporter that tells the power of its machine's GPUs."""
+    power_gpus: tuple[str, ...] = ()
+    """The GPUs it runs on, by UUID or index; empty is all of the page."""
     draining: bool = False
     from_file: bool = True
     """Defined in the configuration file (else added at run time)."""
@@ -92,6 +98,12 @@ class ModelSpec:
     tool_calling: bool = False
     vision: bool = False
     description: str = ""
+    total_parameters_b: tuple[float, float] | None = None
+    """Billions of parameters, lowest and highest (equal when known); None is not stated."""
+    active_parameters_b: tuple[float, float] | None = None
+    """Of them, those that compute each token; None is all."""
+    impact_reference: str | None = None
+    """The model's name in the impact library's registry, where it is not its own."""
     organisations: frozenset[str] | None = None
     """Who may use it; None is every organisation."""
     policy: DispatchPolicy = DispatchPolicy()

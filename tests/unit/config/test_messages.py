@@ -159,6 +159,37 @@ MISTAKES = {
     "list": ("- a\n", "f.yaml:1: the file must be a mapping; begin it with fields such as 'models:'"),
     "two documents": ("a: 1\n---\nb: 2\n", "f.yaml:2: not valid YAML: but found another document; check"),
     "nested": ("[" * 3000, "f.yaml:1: nested too deeply; a configuration needs no more than ten levels"),
+    "grid without source": (
+        "sites:\n- name: a\n  grid_g_per_kwh: 30\n",
+        "f.yaml:2: 'grid_g_per_kwh', 'grid_source' and 'grid_date' go together; write all three, or none",
+    ),
+    "unknown zone": (
+        "sites:\n- {name: a, zone: France}\n",
+        "f.yaml:2: no electricity mix for zone 'France'; use an ISO",
+    ),
+    "pue below one": ("sites:\n- name: a\n  pue: 0.9\n", "f.yaml:3: 'pue' must be 1 or more; choose a larger number"),
+    "pue outside its range": ("sites:\n- {name: a, pue: 1.2, pue_low: 1.3}\n", "f.yaml:2: site 'a': pue must be 1 or"),
+    "site twice": ("sites:\n- name: a\n- name: a\n", "f.yaml:3: the site 'a' is there already; remove one"),
+    "bad parameters": (
+        "models:\n- name: a\n  parameters_b: {total: lots}\n",
+        "f.yaml:3: 'total' must be billions of parameters; write a number above 0 such as 24, or [lowest, highest]",
+    ),
+    "parameters without total": (
+        "models:\n- name: a\n  parameters_b: {active: 3}\n",
+        "f.yaml:3: 'parameters_b' needs 'total'; add all parameters of the model, in billions",
+    ),
+    "more active parameters": (
+        "models:\n- name: a\n  parameters_b: {total: 3, active: 30}\n",
+        "f.yaml:3: 'active' is more than 'total'; exchange them",
+    ),
+    "power without page": (
+        "models:\n- name: a\n  servers:\n  - {url: http://x, organisation: o, power_gpus: [0]}\n",
+        "f.yaml:4: 'power_gpus' is nothing without 'power_url'; add the exporter's page",
+    ),
+    "power of another scheme": (
+        "models:\n- name: a\n  servers:\n  - {url: http://x, organisation: o, power_url: 'ftp://x'}\n",
+        "f.yaml:4: 'power_url' must begin with http:// or https://",
+    ),
     "control character": (
         "host: a\nport: \x00\n",
         "f.yaml:2: there is a character that YAML does not allow; remove it",

@@ -12,6 +12,7 @@ from ilaas.app.config import load_config, parse_config
 from ilaas.app.config_reference import SECTIONS, filled
 from ilaas.app.settings import Settings
 from ilaas.core.catalogue import Catalogue, DispatchPolicy, ModelSpec
+from ilaas.core.impact import FRANCE
 from ilaas.core.values import Engine, Strategy
 
 ROOT = Path(__file__).parents[3]
@@ -86,6 +87,7 @@ def test_the_reference_page_has_every_field_of_the_code() -> None:
 
 NOT_OF_THE_FILE = {
     "ServerSpec": {"owner", "from_file"},  # `organisation`; what this file is
+    "ModelSpec": {"total_parameters_b", "active_parameters_b"},  # `parameters_b`
     "Settings": {"ops_host", "ops_port", "default_policy", "config_path", "warnings"},  # metrics, defaults
     "Organisation": {"kind", "agreement", "model_limits"},  # set at run time, kept in the store
     "Limits": {"budget_micro_eur_per_month"},  # `budget_eur_per_month`
@@ -229,6 +231,62 @@ def test_anchors_and_merges_work() -> None:
         "- name: b\n  policy:\n    <<: *p\n    max_wait: 5\n"
     )
     assert [(model.policy.max_wait_s, model.policy.max_queued) for model in loaded.models] == [(9, 3), (5, 3)]
+
+
+# -- environmental impact -------------------------------------------------------------------------------------------
+
+
+def test_a_site_has_the_electricity_of_its_zone_or_its_own() -> None:
+    loaded = settings(
+        "sites:\n- {name: saclay, pue: 1.3, pue_low: 1.2, pue_high: 1.4}\n- {name: leuven, zone: BEL}\n"
+        "- {name: annecy, pue: 1.1, grid_g_per_kwh: 12.5, grid_source: own dam, grid_date: 2025}\n"
+    )
+    saclay, leuven, annecy = loaded.sites
+    assert saclay.pue_range == (1.2, 1.3, 1.4)
+    assert (saclay.grid_g_per_kwh, saclay.grid_source, saclay.grid_date) == (
+        FRANCE.grid_g_per_kwh,
+        FRANCE.grid_source,
+        FRANCE.grid_date,
+    )
+    assert (leuven.pue, leuven.zone) == (FRANCE.pue, "BEL")
+    assert leuven.grid_g_per_kwh > FRANCE.grid_g_per_kwh
+    assert (annecy.grid_g_per_kwh, annecy.grid_source, annecy.grid_date) == (12.5, "own dam", "2025")
+
+
+def test_a_site_that_no_server_is_at_is_a_warning() -> None:
+    loaded = settings(f"{HEAD}    site: saclay\nsites:\n- name: saclay\n- name: sacley\n")
+    (warning,) = loaded.warnings
+    assert warning.startswith("f.yaml:9: no server of this file is at the site 'sacley'")
+
+
+@pytest.mark.parametrize(
+    ("written", "total", "active"),
+    [
+        ("24", (24.0, 24.0), (24.0, 24.0)),
+        ("0.5", (0.5, 0.5), (0.5, 0.5)),
+        ("[20, 30]", (20.0, 30.0), (20.0, 30.0)),
+        ("{total: 235, active: 22}", (235.0, 235.0), (22.0, 22.0)),
+        ("{total: [100, 200], active: [10, 20]}", (100.0, 200.0), (10.0, 20.0)),
+    ],
+)
+def test_a_models_parameters_are_a_number_or_total_and_active(
+    written: str, total: tuple[float, float], active: tuple[float, float]
+) -> None:
+    model = only_model(f"models:\n- name: a\n  impact_reference: org/m\n  parameters_b: {written}\n")
+    assert (model.total_parameters_b, model.active_parameters_b, model.impact_reference) == (total, active, "org/m")
+
+
+@pytest.mark.parametrize(
+    ("url", "page"),
+    [("http://n1:9400", "http://n1:9400/metrics"), ("http://n1:9400/own/page", "http://n1:9400/own/page")],
+)
+def test_a_servers_power_is_read_at_a_page_for_the_gpus_named(url: str, page: str) -> None:
+    (server,) = only_model(
+        f"{HEAD}    power_url: {url}\n    power_gpus: [0, GPU-aaaa]\n    gpu_memory_gb: 141\n"
+    ).servers
+    assert (server.power_url, server.power_gpus, server.gpu_memory_gb) == (page, ("0", "GPU-aaaa"), 141.0)
+    (plain,) = only_model(HEAD).servers
+    assert (plain.power_url, plain.power_gpus, plain.gpu_memory_gb) == (None, (), 80.0)
 
 
 # -- variables, secrets, state folder -------------------------------------------------------------------------------

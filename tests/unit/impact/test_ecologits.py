@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from importlib.metadata import version
-from importlib.resources import files
-
 import pytest
+from ecologits.electricity_mix_repository import electricity_mixes
 from ecologits.impacts.llm import compute_llm_impacts
 from ecologits.utils.range_value import RangeValue
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ilaas.adapters.electricity import Electricity, electricity_of
 from ilaas.adapters.impact_ecologits import (
     Deployment,
     Parameters,
     estimated_factors,
     find_parameters,
     quantisation_bits,
-    site_factors,
 )
 from ilaas.core.errors import ConfigError
 from ilaas.core.impact import FRANCE, SiteFactors, impact_of
@@ -189,21 +186,21 @@ def test_absurd_parameters_are_refused(make):
 
 
 def test_the_french_default_is_what_the_library_ships():
-    mixes = json.loads(files("ecologits").joinpath("data/electricity_mixes.json").read_text())["electricity_mixes"]
-    shipped = next(mix for mix in mixes if mix["name"] == "FRA")
-    assert FRANCE.grid_g_per_kwh == pytest.approx(shipped["gwp"] * 1000)
-    assert site_factors("Nice", 1.3).grid_ug_per_kwh == FRANCE.grid_ug_per_kwh
+    assert electricity_of("FRA") == Electricity(
+        grid_g_per_kwh=FRANCE.grid_g_per_kwh, source=FRANCE.grid_source, date=FRANCE.grid_date
+    )
 
 
-def test_the_source_cited_is_the_release_that_is_installed():
-    assert f"ecologits {version('ecologits')} " in FRANCE.grid_source
-    assert site_factors("Nice", 1.3).grid_date == FRANCE.grid_date
+def test_the_library_says_the_same_of_a_countrys_electricity():
+    for zone in ("FRA", "BEL"):
+        mix = electricity_mixes.find_electricity_mix(zone=zone)
+        assert electricity_of(zone).grid_g_per_kwh == pytest.approx(mix.gwp * 1000)
 
 
 def test_another_countrys_electricity_is_found_by_its_code():
-    assert site_factors("Leuven", 1.3, "BEL").grid_g_per_kwh > FRANCE.grid_g_per_kwh
+    assert electricity_of("BEL").grid_g_per_kwh > FRANCE.grid_g_per_kwh
     with pytest.raises(ConfigError, match=r"zone 'XXX'.*ISO 3166"):
-        site_factors("Nowhere", 1.3, "XXX")
+        electricity_of("XXX")
 
 
 def test_the_machine_around_the_gpus_draws_what_the_library_says():
