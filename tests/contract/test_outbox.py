@@ -404,3 +404,25 @@ async def test_records_outlive_kill_9_in_the_middle_of_a_write_and_are_counted_o
     unacknowledged = [record(number) for _, last in acknowledged for number in range(last + 1, last + 100)]
     assert new + await store.add_usage(unacknowledged) == len(everything) + len(unacknowledged)
     await store.close()
+
+
+async def test_emptying_while_records_keep_coming_loses_none(tmp_path: Path) -> None:
+    outbox = FileOutbox(tmp_path, SegmentLimits(segment_bytes=2_000))  # closed by size in the middle of everything
+    store = MemoryStore()
+    count = 3_000
+
+    async def write() -> None:
+        for first in range(0, count, 5):
+            for number in range(first, first + 5):
+                outbox.append(record(number))
+            assert await outbox.flush()
+
+    writing = asyncio.create_task(write())
+    while not writing.done():
+        await outbox.drain(store)
+    await writing
+    await outbox.close()
+    await outbox.drain(store)
+    assert len(store.usage) == count
+    assert left(tmp_path) == []
+    assert outbox.pending() == 0

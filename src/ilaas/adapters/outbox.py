@@ -205,7 +205,8 @@ class FileOutbox:
 
     async def _empty(self, segment: ClosedSegment, store: Store) -> int:
         kept = self._kept.get(segment.path)
-        if kept and len(kept) == self._on_disk.get(segment.path):  # all of it, as it is in the file
+        # While a write is under way, the file may hold a batch that is not noted here yet.
+        if kept and self._writing is None and len(kept) == self._on_disk.get(segment.path):
             new = 0
             for first in range(0, len(kept), _BATCH):
                 new += await self._put(segment, store, kept[first : first + _BATCH])
