@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import structlog
 import uvicorn
@@ -21,11 +18,14 @@ from ilaas.adapters.folder_lock import FolderLock
 from ilaas.app.config import load_config
 from ilaas.app.config_watch import ConfigWatcher
 from ilaas.app.observe import ops_sources
+from ilaas.app.run_file import Address, write_run_file
 from ilaas.app.settings import Settings
 from ilaas.app.wiring import Gateway, build
 from ilaas.core.errors import ConfigError, StoreUnavailable
 from ilaas.http.ops import build_ops_app
 from ilaas.http.protocol import protocol_class
+
+__all__ = ["Address", "Run", "serve"]
 
 SWEEP_S = 0.25
 REFRESH_S = 0.5
@@ -35,16 +35,6 @@ IDLE_UPSTREAM_S = 60.0
 """Below the keep-alive of common servers, so that a pooled connection is seldom one that they closed."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a running gateway listens."""
-
-    host: str
-    port: int
-    ops_host: str
-    ops_port: int
 
 
 @dataclass(slots=True)
@@ -103,7 +93,7 @@ async def _serve(gateway: Gateway, run: Run) -> None:
             )
         ]
         serving = asyncio.create_task(server.serve(sockets=[public]), name="public")
-        _write_run_file(settings, address)
+        write_run_file(settings.run_file, address)
         gc.collect()
         gc.freeze()  # what the start made lives as long as the process: full collections need not look at it
         gateway.ready = True
@@ -250,28 +240,3 @@ def _ops_config(gateway: Gateway) -> uvicorn.Config:
     return uvicorn.Config(
         build_ops_app(ops_sources(gateway)), ws="none", lifespan="off", log_config=None, access_log=False
     )
-
-
-def _write_run_file(settings: Settings, address: Address) -> None:
-    text = json.dumps(
-        {
-            "pid": os.getpid(),
-            "host": address.host,
-            "port": address.port,
-            "ops_host": address.ops_host,
-            "ops_port": address.ops_port,
-        }
-    )
-    partial = settings.run_file.with_suffix(".part")
-    partial.write_text(text)
-    partial.replace(settings.run_file)
-
-
-def read_run_file(state_dir: Path) -> dict[str, Any] | None:
-    """Where the gateway of this state folder listens; None when none runs."""
-    try:
-        found: dict[str, Any] = json.loads((state_dir / "run.json").read_text())
-        os.kill(int(found["pid"]), 0)
-    except (OSError, ValueError, KeyError):
-        return None
-    return found

@@ -26,7 +26,7 @@ class RateMeter:
 
     def add(self, state: State, now: float) -> Rates:
         """Take a state; the rates since the oldest one in the window."""
-        self._seen = [(at, seen) for at, seen in self._seen if now - at <= self.WINDOW_S]
+        self._seen = [(at, seen) for at, seen in self._seen if now - at <= self.WINDOW_S] or self._seen[-1:]
         self._seen.append((now, state))
         at, oldest = self._seen[0]
         return Rates.between(oldest, state, now - at)

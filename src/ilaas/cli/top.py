@@ -1,0 +1,47 @@
+"""`ilaas top`: the live view of a gateway that runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from ilaas.cli.options import ConfigFile, StateDir, examples
+from ilaas.core.errors import NotFound
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give `app` the command."""
+    app.command(epilog=examples("ilaas top", "ilaas top --url http://127.0.0.1:9464"))(top)
+
+
+def top(
+    url: Annotated[
+        str | None, typer.Option(help="The listener of metrics and live state; else that of the gateway running here.")
+    ] = None,
+    state_dir: StateDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Watch queues, servers and requests, until Ctrl-C. Where the output is no terminal: one line every 5 s."""
+    import httpx
+
+    from ilaas.app.run_file import ops_url, read_run_file
+    from ilaas.cli.live import http_fetch, run_live
+    from ilaas.cli.place import find_place
+
+    if url is None:
+        place = find_place(state_dir, config)
+        run = read_run_file(place.state_dir)
+        if run is None:
+            raise NotFound(f"No gateway runs with the state folder '{place.state_dir}'. Name one with --url.")
+        url = ops_url(run)
+
+    async def watch(base: str) -> None:
+        async with httpx.AsyncClient() as client:
+            await run_live(http_fetch(client, base))
+
+    try:
+        asyncio.run(watch(url.rstrip("/")))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
