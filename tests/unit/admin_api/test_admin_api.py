@@ -456,6 +456,53 @@ async def test_the_audit_trail_shows_each_organisation_its_own_changes(world: Ad
         refused(await world.call(role, "GET", "/audit"), 403)
 
 
+async def test_every_change_leaves_one_line_that_tells_who_what_before_and_after(world: AdminWorld) -> None:
+    key = await world.must("operator", "POST", "/keys", KEY)
+    server = await world.must("operator", "POST", "/servers", SERVER)
+    member, nobody = world.people["member"], world.people["nobody"]
+    token = await world.must("operator", "POST", f"/people/{member}/tokens", {"name": "t"})
+    role = {"person": nobody, "role": "member", "organisation": "Lille"}
+    changes: list[tuple[str, str, Any, str, str, bool, bool]] = [
+        ("POST", "/organisations", {"name": "New"}, "organisation.created", "organisation:New", False, True),
+        ("PATCH", "/organisations/New", {"weight": 2}, "organisation.changed", "organisation:New", True, True),
+        ("POST", "/projects", {"organisation": "New", "name": "p"}, "project.created", "project:New/p", False, True),
+        ("PATCH", "/projects/New/p", {"active": False}, "project.changed", "project:New/p", True, True),
+        ("PATCH", f"/keys/{key['id']}", {"priority": 1}, "key.changed", f"key:{key['id']}", True, True),
+        ("POST", f"/keys/{key['id']}/rotate", {}, "key.rotated", f"key:{key['id']}", True, True),
+        ("POST", f"/keys/{key['id']}/revoke", None, "key.revoked", f"key:{key['id']}", True, True),
+        ("PATCH", f"/people/{member}", {"email": "m@x.fr"}, "person.changed", f"person:{member}", True, True),
+        ("POST", "/roles", role, "role.granted", f"person:{nobody}", False, True),
+        (
+            *("DELETE", f"/roles?person={nobody}&role=member&organisation=Lille", None),
+            *("role.revoked", f"person:{nobody}", True, False),
+        ),
+        ("POST", f"/people/{nobody}/tokens", {"name": "t"}, "token.created", f"person:{nobody}", False, True),
+        ("DELETE", f"/people/{member}/tokens/{token['id']}", None, "token.revoked", f"person:{member}", True, True),
+        (
+            *("PATCH", f"/servers/{server['id']}", {"draining": True}),
+            *("server.drained", f"server:{server['id']}", True, True),
+        ),
+        (
+            *("PATCH", f"/servers/{server['id']}", {"draining": False}),
+            *("server.resumed", f"server:{server['id']}", True, True),
+        ),
+        ("DELETE", f"/servers/{server['id']}", None, "server.removed", f"server:{server['id']}", True, False),
+    ]
+    for method, path, body, action, subject, before, after in changes:
+        newest = await world.last_line()
+        world.now_s += 1
+        await world.must("operator", method, path, body, if_match="*")
+        line = await world.last_line()
+        assert line["number"] == newest["number"] + 1, path
+        assert (line["who"], line["action"], line["subject"]) == (world.people["operator"], action, subject)
+        assert line["at"] > newest["at"]
+        assert (line["before"] is not None, line["after"] is not None) == (before, after), path
+        assert line["before"] != line["after"]
+    text = (await world.call("operator", "GET", "/audit?limit=200")).text
+    for hidden in ("hidden", "m@x.fr", token["secret"], key["secret"]):
+        assert hidden not in text
+
+
 # -- Idempotency-Key --------------------------------------------------------------------------------------------------
 
 

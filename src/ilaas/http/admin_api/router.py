@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Security
@@ -31,8 +32,13 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build_admin_router(governance: Governance, version: str) -> APIRouter:
-    """Everything under `/admin/v1`. Who calls is asked before anything else of a request is read."""
+def build_admin_router(
+    governance: Governance, version: str, parts: Sequence[Callable[[APIRouter], None]] = ()
+) -> APIRouter:
+    """Everything under `/admin/v1`. Who calls is asked before anything else of a request is read.
+
+    `parts` add routes of other use cases, behind the same door and in the same description.
+    """
     api = APIRouter(
         prefix=PREFIX,
         route_class=guarded_route(governance.tokens),
@@ -41,6 +47,8 @@ def build_admin_router(governance: Governance, version: str) -> APIRouter:
     )
     for part in (organisations, projects, keys, people, roles, servers, audit):
         part.add_routes(api, governance)
+    for add_routes in parts:
+        add_routes(api)
     description = get_openapi(
         title="ilaas administration",
         version=version,
