@@ -136,3 +136,26 @@ def test_private_batch_of_an_owner_whose_people_fill_the_server_has_its_ageing_s
     for _ in range(11):
         (name,) = desk.end(name)
     assert "batch" in desk.order
+
+
+def test_a_server_that_is_kept_for_its_owner_alone_is_no_server_for_others() -> None:
+    desk = Desk(server("s1", 2, OWN, owner_reserved=2))
+    desk.ask("other", "z")
+    assert desk.refused["other"].reason is RefusalReason.NO_SERVER
+    assert desk.ask("mine", OWN) == "s1"
+
+
+def test_others_do_not_starve_behind_reserved_slots_when_the_limit_has_fallen_below_them() -> None:
+    desk = Desk(server("s1", 8, OWN, owner_reserved=4))
+    for number in range(8):
+        desk.ask(f"o{number}", OWN)
+    for _ in range(8):
+        desk.now += 1
+        desk.tell("s1", running=2, waiting=6)
+    limit = desk.limit("s1")
+    assert limit is not None
+    assert limit <= 4
+    desk.ask("other", "z")
+    for number in range(8):
+        desk.end(f"o{number}")
+    assert desk.server_of("other") == "s1"

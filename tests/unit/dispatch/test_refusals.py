@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ilaas.core.dispatch.events import RefusalReason
-from ilaas.core.values import RequestClass, RoutingMode
+from ilaas.core.values import Outcome, RequestClass, RoutingMode
 from tests.unit.dispatch.desk import Desk, server
 
 
@@ -226,6 +226,7 @@ def test_who_waits_is_served_by_a_server_that_comes_back_in_time() -> None:
     desk.ask("y")
     desk.ask("waits")
     desk.down("s1")
+    desk.end("x", Outcome.STREAM_BROKEN)
     assert desk.wait(6) == ["waits"]  # as a probe
     assert desk.refused == {}
 

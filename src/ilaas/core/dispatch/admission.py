@@ -28,10 +28,9 @@ class Admission:
     def unserviceable(self, entry: Entry, now: float) -> Refusal | None:
         """No server that is up may ever serve it."""
         ticket = entry.ticket
-        owner = ticket.organisation if entry.private_only else ""
-        if self._fleet.any_for(entry.need, owner):
+        if self._fleet.any_for(entry.need, ticket.organisation, private_only=entry.private_only):
             return None
-        if self._fleet.too_narrow(entry.need, owner):
+        if self._fleet.too_narrow(entry.need, ticket.organisation, private_only=entry.private_only):
             return Refusal(ticket, RefusalReason.CONTEXT_TOO_LONG, 1.0)
         return Refusal(ticket, RefusalReason.NO_SERVER, retry_after_s(self._fleet.back_in_s(now)))
 
@@ -64,7 +63,8 @@ class Admission:
         since: dict[FleetNeed, float] = {}
         refusals: list[Refusal] = []
         for fleet_need in self._waiting.needs():
-            if self._fleet.any_for(*fleet_need):
+            need, organisation, private_only = fleet_need
+            if self._fleet.any_for(need, organisation, private_only=private_only):
                 continue
             began_s = self._stranded_s.get(fleet_need, now)
             if now - began_s < STRANDED_S:

@@ -16,6 +16,7 @@ class Fleet:
     """Keeps `free` and the totals right: call `refresh` after anything about a server has changed."""
 
     __slots__ = (
+        "_alike",
         "_leaving",
         "_number",
         "_windows",
@@ -37,6 +38,8 @@ class Fleet:
         self.open_total = 0
         self.usable_total = 0
         self.owners: frozenset[str] = frozenset()
+        self._alike = True
+        """No server is kept for its owner alone."""
         self._leaving: dict[str, Slot] = {}
         """Taken out of the catalogue, with requests still under way."""
         self._windows: tuple[int, ...] = ()
@@ -64,6 +67,7 @@ class Fleet:
             self.slots[server_id] = known
             known.assess(now)
             self.refresh(known)
+        self._alike = not any(slot.dedicated for slot in self.slots.values())
         self.owners = frozenset(server.owner for server in spec.servers)
         self._windows = tuple(sorted({server.context_window for server in spec.servers if server.context_window}))
 
@@ -89,17 +93,17 @@ class Fleet:
         rank = bisect_left(self._windows, context_tokens) if context_tokens else 0
         return (rank, tuple(sorted(excluded))) if rank or excluded else NO_NEED
 
-    def any_for(self, need: Need, owner: str = "") -> bool:
-        """Whether some server that is up may serve a ticket with this need; `owner` when it is private-only."""
-        if need == NO_NEED and not owner:
+    def any_for(self, need: Need, organisation: str, *, private_only: bool) -> bool:
+        """Whether some server that is up may serve a ticket of the organisation with this need, now or later."""
+        if need == NO_NEED and not private_only and self._alike:
             return self.usable_total > 0
-        return any(slot.usable and self._serves(slot, need, owner) for slot in self.slots.values())
+        return any(slot.usable and self._serves(slot, need, organisation, private_only) for slot in self.slots.values())
 
-    def too_narrow(self, need: Need, owner: str = "") -> bool:
+    def too_narrow(self, need: Need, organisation: str, *, private_only: bool) -> bool:
         """Whether the context window is what keeps every server, up or down, from serving a ticket."""
-        slots = self.slots.values()
-        return not any(self._serves(slot, need, owner) for slot in slots) and any(
-            self._serves(slot, (0, need[1]), owner) for slot in slots
+        anywhere = (0, need[1])
+        return not any(self._serves(slot, need, organisation, private_only) for slot in self.slots.values()) and any(
+            self._serves(slot, anywhere, organisation, private_only) for slot in self.slots.values()
         )
 
     def back_in_s(self, now: float) -> float:
@@ -120,9 +124,9 @@ class Fleet:
         organisation = entry.ticket.organisation
         return any(slot.owner == organisation and may_use(slot, entry) for slot in self.free.values())
 
-    def _serves(self, slot: Slot, need: Need, owner: str) -> bool:
+    def _serves(self, slot: Slot, need: Need, organisation: str, private_only: bool) -> bool:
         rank, excluded = need
-        if (owner and slot.owner != owner) or slot.id in excluded:
+        if slot.id in excluded or (slot.owner != organisation and (private_only or slot.dedicated)):
             return False
         window = slot.spec.context_window
         return not rank or not window or (rank < len(self._windows) and window >= self._windows[rank])

@@ -217,8 +217,8 @@ class ModelScheduler:
         ticket, fleet = entry.ticket, self._fleet
         need = fleet.need(ticket.context_tokens, ticket.excluded)
         retried = Entry(ticket, entry.number, need, entry.attempts)
-        owner = ticket.organisation if entry.private_only else ""
-        if entry.attempts >= fleet.policy.max_attempts or not fleet.any_for(retried.need, owner):
+        some = fleet.any_for(need, ticket.organisation, private_only=entry.private_only)
+        if entry.attempts >= fleet.policy.max_attempts or not some:
             del self._entries[ticket.id]
             refusal = Refusal(ticket, RefusalReason.NO_SERVER, retry_after_s(fleet.back_in_s(now)))
             return [*self._pump(now), refusal]

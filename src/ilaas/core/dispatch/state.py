@@ -86,20 +86,27 @@ class Slot:
 
     def refresh(self) -> None:
         """Compute `usable`, `limit`, `open` and `shared` anew after something has changed."""
-        state, in_flight = self.health.state, self.in_flight
+        state, in_flight, limit = self.health.state, self.in_flight, self.capacity.limit
         if self.gone or self.spec.draining or state is HealthState.DOWN:
             self.usable = False
             self.limit = self.open = self.shared = 0
             return
         self.usable = True
-        if state is HealthState.UP:
-            self.limit = limit = self.capacity.limit
-        else:
-            self.limit = limit = in_flight if self.health.probes else in_flight + 1
+        self.limit = limit
         self.open = self.shared = limit - in_flight if limit > in_flight else 0
+        if state is HealthState.PROBING and self.open:
+            self.open = self.shared = 0 if self.health.probes else 1
+            self.limit = in_flight + self.open
         if self.spec.owner_reserved:
-            reserved = max(0, self.spec.owner_reserved - self.owner_in_flight)
-            self.shared = max(0, self.open - reserved)
+            # in proportion to what the limit is now, else others could starve behind slots that nobody uses
+            reserved = self.spec.owner_reserved * limit // self.capacity.maximum
+            others = in_flight - self.owner_in_flight
+            self.shared = min(self.open, max(0, limit - reserved - others))
+
+    @property
+    def dedicated(self) -> bool:
+        """All its slots are kept for its owner."""
+        return self.spec.owner_reserved >= self.capacity.maximum
 
     def assess(self, now: float) -> None:
         """Compute `kv_cache_usage` anew, from statistics that are not too old."""

@@ -14,8 +14,9 @@ from ilaas.core.dispatch.state import Entry, Need
 from ilaas.core.values import Strategy
 
 Key = TypeVar("Key")
-FleetNeed = tuple[Need, str]
-"""What tickets have in common that may use the same servers: their need, and their organisation if private-only."""
+FleetNeed = tuple[Need, str, bool]
+"""What tickets have in common that may use the same servers: their need, their organisation when it provides servers,
+and whether they are private-only."""
 
 
 class Waiting:
@@ -79,7 +80,7 @@ class Waiting:
 
     def with_need(self, need: FleetNeed) -> list[Entry]:
         """Those that have this need; looks at all, so only for when something is wrong."""
-        return [entry for entry in self if _need_of(entry) == need]
+        return [entry for entry in self if self._need_of(entry) == need]
 
     # -- in and out ----------------------------------------------------------------------------------------------------
 
@@ -89,7 +90,7 @@ class Waiting:
         self.live += 1
         organisation = entry.ticket.organisation
         self._organisations[organisation] = self._organisations.get(organisation, 0) + 1
-        need = _need_of(entry)
+        need = self._need_of(entry)
         self._needs[need] = self._needs.get(need, 0) + 1
         if not entry.private_only:
             self.queue_of(entry).push(entry)
@@ -109,7 +110,7 @@ class Waiting:
         self.live -= 1
         organisation = entry.ticket.organisation
         _less(self._organisations, organisation)
-        _less(self._needs, _need_of(entry))
+        _less(self._needs, self._need_of(entry))
         if not entry.private_only:
             queue = self.queue_of(entry)
             if charge:
@@ -146,6 +147,10 @@ class Waiting:
             order.popleft()
         return order[0].ticket.arrived_s if order else float("inf")
 
+    def _need_of(self, entry: Entry) -> FleetNeed:
+        organisation = entry.ticket.organisation
+        return (entry.need, organisation if organisation in self._owners else "", entry.private_only)
+
     def _clear(self) -> None:
         self.interactive.clear()
         self.batch.clear()
@@ -169,10 +174,6 @@ class Waiting:
             heapify(heap)
         if len(order) > COMPACT_ABOVE and len(order) > 2 * self.batch.live:
             self._batch_order = deque(entry for entry in order if entry.waiting)
-
-
-def _need_of(entry: Entry) -> FleetNeed:
-    return (entry.need, entry.ticket.organisation if entry.private_only else "")
 
 
 def _less(counts: dict[Key, int], key: Key) -> None:
