@@ -23,6 +23,7 @@ def settle(job: Callable[[Settlement, str], Awaitable[T]], state_dir: Path | Non
     must_exist(place)
 
     async def run(office: Office) -> T:
-        return await job(Settlement(office.store, time.time), office.actor)
+        of_file = {each.name: each.weight for each in place.settings.organisations}
+        return await job(Settlement(office.store, time.time, of_file), office.actor)
 
     return work(place, run)

@@ -54,10 +54,17 @@ class WeightLine:
 class Settlement:
     """What governance and finance do. `actor` is who asked for it, for the audit trail."""
 
-    def __init__(self, store: Store, epoch: Callable[[], float], rule: WeightRule | None = None) -> None:
-        """`epoch` gives epoch seconds."""
+    def __init__(
+        self,
+        store: Store,
+        epoch: Callable[[], float],
+        of_file: Mapping[str, float] | None = None,
+        rule: WeightRule | None = None,
+    ) -> None:
+        """`epoch` gives epoch seconds; `of_file` the organisations of the configuration file with their weights."""
         self._store = store
         self._epoch = epoch
+        self._of_file = of_file or {}
         self._rule = rule or WeightRule()
 
     # -- tariffs ------------------------------------------------------------------------------------------------------
@@ -153,8 +160,7 @@ class Settlement:
         if looked_at:
             everything = ledger_of(await self._store.booked(looked_at[0]))
             booked = {key: value for key, value in everything.items() if key.usage_month in looked_at}
-        organisations = (await self._store.directory()).organisations
-        books = close(month, usage, booked, organisations, closed_at_s)
+        books = close(month, usage, booked, await self._configured(), closed_at_s)
         return Closing(books=books, unpriced=tuple(sorted(unpriced)), over=self._epoch() >= month.end_s)
 
     async def _month(self, month: Month, tariffs: TariffBook) -> tuple[dict[EntryKey, Value], set[str]]:
@@ -222,7 +228,8 @@ class Settlement:
             raise NotFound(f"The weight of '{organisation}' was not set.", param="organisation")
 
     async def _configured(self) -> dict[str, float]:
-        return {name: each.weight for name, each in (await self._store.directory()).organisations.items()}
+        stored = (await self._store.directory()).organisations
+        return {**{name: each.weight for name, each in stored.items()}, **self._of_file}  # the file decides
 
     async def _derived(self, organisations: Mapping[str, float]) -> Mapping[str, FairWeight]:
         now = self._epoch()

@@ -199,6 +199,19 @@ async def test_weights_follow_contribution_save_those_set_by_hand(federation: Fe
         await federation.settlement.set_weight("Lille", 5000.0)
 
 
+async def test_organisations_of_the_configuration_file_have_statements_and_their_weights(
+    federation: Federation,
+) -> None:
+    settlement = Settlement(federation.store, lambda: federation.now_s, {"Brest": 3.0, "Lyon": 2.0})
+    await settlement.refresh_weights()
+    found = {each.organisation: (each.weight, each.source) for each in await settlement.weights()}
+    assert found["Brest"] == (3.0, "configured")
+    assert found["Lyon"] == (2.0, "configured")
+    assert found["Lille"] == (1.0, "formula")
+    books = (await settlement.preview(OCTOBER)).books
+    assert [each.organisation for each in books.statements] == ["Brest", "Lille", "Lyon", "Nantes"]
+
+
 async def test_use_older_than_the_window_weighs_nothing(federation: Federation) -> None:
     await federation.use("Lille", "Lyon", 10**10, day=1)
     federation.now_s += 90 * 86_400
