@@ -10,6 +10,7 @@ from ilaas.core.dispatch.events import Grant, Refusal, RefusalReason
 from ilaas.core.errors import (
     ConnectTimeout,
     ContextTooLong,
+    Draining,
     FirstTokenTimeout,
     IdleTimeout,
     IlaasError,
@@ -107,7 +108,7 @@ def refusal_error(refusal: Refusal) -> IlaasError:
 
 
 def failure_error(outcome: Outcome, model: str, detail: str) -> IlaasError:
-    """What the client is told when servers failed. `detail` holds no content and no address."""
+    """What the client is told when servers failed, or this gateway ends. `detail` holds no content and no address."""
     match outcome:
         case Outcome.CONNECT_TIMEOUT:
             return ConnectTimeout(f"The server of '{model}' did not accept the connection in time.", retry_after_s=2)
@@ -117,6 +118,8 @@ def failure_error(outcome: Outcome, model: str, detail: str) -> IlaasError:
             return IdleTimeout(f"The server of '{model}' fell silent in the middle of its answer.")
         case Outcome.TOTAL_TIMEOUT:
             return TotalTimeout(f"The answer of '{model}' took longer than a request may take.")
+        case Outcome.SHUT_DOWN:
+            return Draining("This gateway is restarting. Try again.", retry_after_s=1)
         case Outcome.STREAM_BROKEN:
             return StreamBroken(f"The server of '{model}' broke off in the middle of its answer.")
         case _:
