@@ -177,8 +177,7 @@ async def federation(
             ops_port=0,
             models=(spec,),
             allow_private_addresses=True,
-            shutdown_grace_s=2.0,
-            **{**FAST, **settings},
+            **{**FAST, "shutdown_grace_s": 2.0, **settings},
         )
         async with gateway(given, sites) as running:
             yield running
