@@ -1,6 +1,6 @@
 """Roll-ups of usage: sums per hour or day and per line, in whole numbers, so that lines always add up to their total.
 
-Three of them are kept. Each report reads the smallest one that has all the dimensions it asks for.
+Four of them are kept. Each report reads the smallest one that has all the dimensions it asks for.
 """
 
 from __future__ import annotations
@@ -111,14 +111,17 @@ FINEST = (
     _D.CLASS,
     _D.OUTCOME,
 )
-DAILY_MODELS = RollUp(table="usage_daily_models", dimensions=(_D.DAY, _D.ORGANISATION, _D.MODEL, _D.CLASS))
+DAILY_KEYS = RollUp(table="usage_daily_keys", dimensions=(_D.DAY, _D.ORGANISATION, _D.PROJECT, _D.KEY))
+DAILY_MODELS = RollUp(
+    table="usage_daily_models", dimensions=(_D.DAY, _D.ORGANISATION, _D.MODEL, _D.SITE, _D.OWNER, _D.CLASS)
+)
 DAILY = RollUp(table="usage_daily", dimensions=(_D.DAY, *FINEST[1:]))
 HOURLY = RollUp(
     table="usage_hourly",
     dimensions=(_D.HOUR, _D.ORGANISATION, _D.MODEL, _D.SITE, _D.OWNER, _D.CLASS, _D.OUTCOME),
 )
 """Without project, key and server: with them it would have nearly as many rows as there are records."""
-ROLL_UPS = (DAILY_MODELS, DAILY, HOURLY)
+ROLL_UPS = (DAILY_MODELS, DAILY_KEYS, DAILY, HOURLY)
 """The smallest first."""
 
 

@@ -77,7 +77,9 @@ def test_reports_read_the_smallest_roll_up() -> None:
         return UsageQuery(period=Period(0, 1), by=by, where=only).roll_up().table
 
     assert table(D.DAY) == table(D.MODEL, organisation="a") == table() == "usage_daily_models"
-    assert table(D.SITE) == table(D.MODEL, key="k") == "usage_daily"
+    assert table(D.SITE, D.OWNER) == "usage_daily_models"
+    assert table(D.PROJECT, D.KEY, organisation="a") == table(D.DAY, key="k") == "usage_daily_keys"
+    assert table(D.SERVER) == table(D.MODEL, key="k") == "usage_daily"
     assert table(D.HOUR, D.SITE) == "usage_hourly"
 
 

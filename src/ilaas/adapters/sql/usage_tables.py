@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Integer, Table, Text
 
 from ilaas.adapters.sql.tables import METADATA
-from ilaas.core.rollups import DAILY, DAILY_MODELS, HOURLY, MEASURES, Dimension, RollUp
+from ilaas.core.rollups import DAILY, DAILY_KEYS, DAILY_MODELS, HOURLY, MEASURES, Dimension, RollUp
 
 _TIMES = {Dimension.HOUR, Dimension.DAY}
 
@@ -24,6 +24,12 @@ def _table(one: RollUp) -> Table:
 
 
 USAGE_DAILY_MODELS = _table(DAILY_MODELS)
+USAGE_DAILY_KEYS = _table(DAILY_KEYS)
 USAGE_DAILY = _table(DAILY)
 USAGE_HOURLY = _table(HOURLY)
-ROLL_UP_TABLES = {DAILY_MODELS: USAGE_DAILY_MODELS, DAILY: USAGE_DAILY, HOURLY: USAGE_HOURLY}
+ROLL_UP_TABLES = {
+    DAILY_MODELS: USAGE_DAILY_MODELS,
+    DAILY_KEYS: USAGE_DAILY_KEYS,
+    DAILY: USAGE_DAILY,
+    HOURLY: USAGE_HOURLY,
+}

@@ -32,7 +32,8 @@ _MEASURES = (
     "embodied_co2e_ug",
 )
 _ROLL_UPS = {
-    "usage_daily_models": ("day", "organisation", "model", "request_class"),
+    "usage_daily_models": ("day", "organisation", "model", "site", "owner", "request_class"),
+    "usage_daily_keys": ("day", "organisation", "project", "key_id"),
     "usage_daily": (
         "day",
         "organisation",
