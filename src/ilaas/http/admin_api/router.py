@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,11 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     428: {"model": ErrorBody, "description": "The header If-Match is missing."},
     503: {"model": ErrorBody, "description": "The database does not answer."},
 }
+_ABOUT = (
+    "Organisations, projects, keys, people, roles, servers, models and the audit trail of a federation. "
+    "Lists come in pages; `next_cursor` is opaque. A PATCH needs the ETag of the last answer in If-Match. "
+    "A POST with an Idempotency-Key is done once; its repetition is answered the same, without the secret."
+)
 
 
 def build_admin_router(
@@ -49,19 +55,14 @@ def build_admin_router(
         part.add_routes(api, governance)
     for add_routes in parts:
         add_routes(api)
-    description = get_openapi(
-        title="ilaas administration",
-        version=version,
-        description=(
-            "Organisations, projects, keys, people, roles, servers, models and the audit trail of a federation. "
-            "Lists come in pages; `next_cursor` is opaque. A PATCH needs the ETag of the last answer in If-Match. "
-            "A POST with an Idempotency-Key is done once; its repetition is answered the same, without the secret."
-        ),
-        routes=api.routes,
-    )
+    routes = tuple(api.routes)
+
+    @functools.cache
+    def description() -> dict[str, Any]:  # not at the start, which it would make wait
+        return get_openapi(title="ilaas administration", version=version, description=_ABOUT, routes=routes)
 
     async def openapi() -> Response:
-        return JSONResponse(description)
+        return JSONResponse(description())
 
     api.routes.append(APIRoute(f"{PREFIX}/openapi.json", openapi, include_in_schema=False))
     return api
