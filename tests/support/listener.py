@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import uvicorn
 from fastapi import APIRouter
 
+from ilaas.adapters.writes import TurnWrites
 from ilaas.http.app import AppSources, build_app
 from ilaas.http.front import Front
 from ilaas.http.limits import Limits
@@ -94,7 +95,7 @@ async def listening(
     house: House, limits: Limits | None = None, routers: Sequence[APIRouter] = ()
 ) -> AsyncIterator[Listener]:
     """Start, and end with nothing left behind."""
-    front = Front(house.inference, limits or Limits())
+    front = Front(house.inference, limits or Limits(), TurnWrites())
     admission = house.inference.admission
     app = build_app(
         AppSources(

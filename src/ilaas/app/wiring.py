@@ -12,6 +12,7 @@ from ilaas.adapters.monitor import Monitor, MonitorOptions
 from ilaas.adapters.outbox import FileOutbox
 from ilaas.adapters.secret import load_secret
 from ilaas.adapters.sql import SqlStore
+from ilaas.adapters.writes import TurnWrites
 from ilaas.app.governing import build_governance
 from ilaas.app.settings import Settings
 from ilaas.core.quota import QuotaBook
@@ -64,7 +65,8 @@ def build(settings: Settings) -> Gateway:
     store = open_store(settings)
     registry = Registry(load_secret(settings.state_dir).pepper, epoch)
     broker = MemoryBroker(clock)
-    upstream = HttpUpstream(clock)
+    writes = TurnWrites()
+    upstream = HttpUpstream(clock, writes)
     outbox = FileOutbox(settings.state_dir / "outbox")
     accounting = Accounting(outbox, registry.key_used)
     quotas = QuotaBook()
@@ -94,7 +96,7 @@ def build(settings: Settings) -> Gateway:
         upstream=upstream,
         accounting=accounting,
         inference=inference,
-        front=Front(inference, settings.limits),
+        front=Front(inference, settings.limits, writes),
         monitor=Monitor(lambda: registry.catalogue, broker.report, broker.check, options),
         app=None,
         started_at_s=epoch(),

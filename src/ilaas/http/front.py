@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ilaas.http.limits import Limits
+from ilaas.ports.runtime import Writes
 from ilaas.services.inference import Inference
 
 
@@ -18,9 +19,10 @@ class Connection(Protocol):
 class Front:
     """The use case behind the connections, and the connections themselves."""
 
-    def __init__(self, inference: Inference, limits: Limits) -> None:
+    def __init__(self, inference: Inference, limits: Limits, writes: Writes) -> None:
         self.inference = inference
         self.limits = limits
+        self.writes = writes
         self.connections: set[Connection] = set()
         self._date: tuple[object, bytes] = (None, b"")
 

@@ -56,6 +56,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._front = front
         self._limits = front.limits
+        self._writes = front.writes
         self._exchange: Exchange | None = None
         self._inbound: InboundRequest | None = None
         self._body: list[bytes] = []
@@ -189,7 +190,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 self._problem = error
                 return
         if headers.get(b"expect", b"").lower() == b"100-continue":
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._writes.write(self.transport, b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -257,7 +258,7 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         self._keep_alive = False
         self._write_answer(error.status, error_headers(error), error_body(error))
-        self.loop.call_later(LINGER_S, self.transport.close)
+        self.loop.call_later(LINGER_S, self._writes.close, self.transport)
 
     # -- ports.client.AnswerWriter -------------------------------------------------------------------------------------
 
@@ -280,14 +281,14 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._head:
             data = self._head + data
             self._head = b""
-        self.transport.write(data)
+        self._writes.write(self.transport, data)
 
     def finish(self) -> None:
         """See ports.client."""
         rest = self._head + b"0\r\n\r\n" if self._chunked else self._head
         self._head = b""
         if rest:
-            self.transport.write(rest)
+            self._writes.write(self.transport, rest)
         self._answered()
 
     def abort(self) -> None:
@@ -303,10 +304,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _write_answer(self, status: int, headers: bytes, body: bytes) -> None:
         head = self._head_of(status, headers, b"content-length: %d\r\n" % len(body))
-        if len(body) < 65536:
-            self.transport.write(head + body)
-        else:
-            self.transport.writelines((head, body))
+        self._writes.write(self.transport, head + body)
 
     def _head_of(self, status: int, headers: bytes, framing: bytes) -> bytes:
         default = self._front.default_headers(self.server_state.default_headers)
@@ -320,7 +318,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._idle_since_s = self.loop.time()
         else:
             self._closing = True
-            self.transport.close()
+            self._writes.close(self.transport)
 
     # -- uvicorn -------------------------------------------------------------------------------------------------------
 
@@ -329,7 +327,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_response_complete()
         self._idle_since_s = self.loop.time()
         if self._early and not self.transport.is_closing():
-            self.transport.close()
+            self._writes.close(self.transport)
 
     def send_400_response(self, msg: str) -> None:
         """In our own error shape."""
@@ -338,8 +336,12 @@ class GatewayProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Close when idle, else after the answer under way."""
         self._keep_alive = False
-        if self._exchange is None:
+        if self._exchange is not None:
+            return
+        if self._busy():
             super().shutdown()
+        else:
+            self._writes.close(self.transport)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -354,4 +356,4 @@ class GatewayProtocol(HttpToolsProtocol):
                 self.refuse(RequestTimeout(f"The {what} of the request did not come in time."))
         elif not self._busy() and now - self._idle_since_s > self._limits.keep_alive_s:
             self._closing = True
-            self.transport.close()
+            self._writes.close(self.transport)

@@ -10,6 +10,7 @@ from typing import Any
 import httptools
 
 from ilaas.core.values import Outcome
+from ilaas.ports.runtime import Writes
 from ilaas.ports.upstream import UpstreamSink
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -38,6 +39,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_release",
         "_reusable",
         "_status",
+        "_writes",
         "answered",
         "fresh",
         "idle_since_s",
@@ -46,7 +48,9 @@ class UpstreamConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, key: tuple[str, int, bool], release: Callable[[UpstreamConnection, bool], None]) -> None:
+    def __init__(
+        self, key: tuple[str, int, bool], writes: Writes, release: Callable[[UpstreamConnection, bool], None]
+    ) -> None:
         """`release(connection, reusable)` is called when an answer is complete or the connection is lost."""
         self.key = key
         self.sink: UpstreamSink | None = None
@@ -56,6 +60,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered = False
         """Some byte of the present answer came."""
         self.idle_since_s = 0.0
+        self._writes = writes
         self._release = release
         self._parser: Any = httptools.HttpResponseParser(self)
         self._part: bytes | None = None
@@ -83,10 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         transport = self.transport
         if transport is None:
             raise RuntimeError("the connection is not open")
-        if len(body) <= 65536:
-            transport.write(head + body)
-        else:
-            transport.writelines((head, body))
+        self._writes.write(transport, head + body)
         sink.upstream_sent()
 
     def abort(self) -> None:

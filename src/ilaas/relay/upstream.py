@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.values import Outcome
+from ilaas.ports.runtime import Writes
 from ilaas.ports.upstream import UpstreamCall, UpstreamRequest, UpstreamSink
 from ilaas.relay.connection import UpstreamConnection
 
@@ -114,9 +115,10 @@ class _Call:
 class HttpUpstream:
     """Implements ports.upstream.Upstream."""
 
-    def __init__(self, clock: Callable[[], float], *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, clock: Callable[[], float], writes: Writes, *, tls: ssl.SSLContext | None = None) -> None:
         """`clock` is monotonic seconds; `tls` verifies certificates by default."""
         self._clock = clock
+        self._writes = writes
         self._tls = tls
         self._idle: dict[Address, dict[UpstreamConnection, None]] = {}
         self._targets: dict[str, _Target] = {}
@@ -163,7 +165,7 @@ class HttpUpstream:
         try:
             async with asyncio.timeout(call.timeout_s):
                 transport, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(call.target.address, self._release),
+                    lambda: UpstreamConnection(call.target.address, self._writes, self._release),
                     host,
                     port,
                     ssl=self._context() if tls else None,

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
+from ilaas.adapters.writes import TurnWrites
 from ilaas.http.front import Front
 from ilaas.http.limits import Limits
 from ilaas.http.protocol import INFERENCE_PATHS, GatewayProtocol
@@ -78,7 +79,7 @@ async def feed(packets: list[bytes]) -> tuple[FakeTransport, House, list[dict[st
     house = House()
     config = uvicorn.Config(nothing, ws="none", log_config=None, access_log=False)
     limits = Limits(max_body_bytes=2000, max_header_bytes=1000)
-    protocol = GatewayProtocol(Front(house.inference, limits), config, ServerState(), {})
+    protocol = GatewayProtocol(Front(house.inference, limits, TurnWrites()), config, ServerState(), {})
     transport = FakeTransport()
     protocol.connection_made(transport)
     answered = 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from ilaas.adapters.writes import TurnWrites
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.values import Outcome
 from ilaas.ports.upstream import UpstreamRequest
@@ -105,7 +106,7 @@ async def site(*answers: bytes | None) -> AsyncIterator[tuple[Site, HttpUpstream
     held = Site(list(answers))
     listener = await asyncio.start_server(held.serve, "127.0.0.1", 0)
     held.port = listener.sockets[0].getsockname()[1]
-    upstream = HttpUpstream(Clock())
+    upstream = HttpUpstream(Clock(), TurnWrites())
     try:
         yield held, upstream
     finally:
@@ -237,7 +238,7 @@ async def test_nobody_listening_is_a_failed_connect() -> None:
 
 async def test_a_host_that_does_not_exist_is_a_failed_connect() -> None:
     sink = Sink()
-    HttpUpstream(Clock()).send(server("s", url="http://no-such-host.invalid:1"), REQUEST, sink)
+    HttpUpstream(Clock(), TurnWrites()).send(server("s", url="http://no-such-host.invalid:1"), REQUEST, sink)
     assert (await sink.wait()).outcome in (Outcome.CONNECT_FAILED, Outcome.CONNECT_TIMEOUT)
 
 
@@ -313,7 +314,7 @@ async def test_an_answer_in_single_bytes_is_put_together() -> None:
     async with listener:
         sink = Sink()
         spec = server("s", url=f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
-        upstream = HttpUpstream(Clock())
+        upstream = HttpUpstream(Clock(), TurnWrites())
         upstream.send(spec, REQUEST, sink)
         await sink.wait()
         assert sink.body == b"abcde"
