@@ -115,13 +115,14 @@ async def test_a_database_that_does_not_answer_is_said_without_its_password(sche
 
 
 @pytest.fixture(scope="session")
-def mariadb() -> Iterator[str]:
+def mariadb(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a server of its own, reached by a socket only."""
     server = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin:/usr/local/sbin")
     setup = shutil.which("mariadb-install-db")
     if server is None or setup is None or shutil.which("my_print_defaults") is None:
         pytest.skip("MariaDB is not installed (apt-get install mariadb-server-core mariadb-client-core)")
     folder = Path(tempfile.mkdtemp(prefix="ilaas-mariadb-"))
+    request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
     user = ["--user=root"] if os.geteuid() == 0 else []
     subprocess.run(
         [
@@ -166,7 +167,6 @@ def mariadb() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=30)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def test_the_users_of_mysql_are_read_with_their_accents(mariadb: str) -> None:
