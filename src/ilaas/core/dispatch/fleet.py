@@ -16,7 +16,6 @@ class Fleet:
     """Keeps `free` and the totals right: call `refresh` after anything about a server has changed."""
 
     __slots__ = (
-        "_alike",
         "_leaving",
         "_number",
         "_windows",
@@ -26,6 +25,7 @@ class Fleet:
         "owners",
         "policy",
         "slots",
+        "unreserved",
         "usable_total",
     )
 
@@ -38,8 +38,8 @@ class Fleet:
         self.open_total = 0
         self.usable_total = 0
         self.owners: frozenset[str] = frozenset()
-        self._alike = True
-        """No server is kept for its owner alone."""
+        self.unreserved = True
+        """No server keeps slots for its owner."""
         self._leaving: dict[str, Slot] = {}
         """Taken out of the catalogue, with requests still under way."""
         self._windows: tuple[int, ...] = ()
@@ -67,7 +67,7 @@ class Fleet:
             self.slots[server_id] = known
             known.assess(now)
             self.refresh(known)
-        self._alike = not any(slot.dedicated for slot in self.slots.values())
+        self.unreserved = not any(server.owner_reserved for server in spec.servers)
         self.owners = frozenset(server.owner for server in spec.servers)
         self._windows = tuple(sorted({server.context_window for server in spec.servers if server.context_window}))
 
@@ -95,7 +95,7 @@ class Fleet:
 
     def any_for(self, need: Need, organisation: str, *, private_only: bool) -> bool:
         """Whether some server that is up may serve a ticket of the organisation with this need, now or later."""
-        if need == NO_NEED and not private_only and self._alike:
+        if need == NO_NEED and not private_only and self.unreserved:
             return self.usable_total > 0
         return any(slot.usable and self._serves(slot, need, organisation, private_only) for slot in self.slots.values())
 

@@ -1,7 +1,7 @@
 """Where a ticket goes: filters, then scorers, then the best. Each is a few lines; the policy names the scorers.
 
-A scorer tells of each server from 0 (worst) to 1 (best), or None when it sees no difference between them. The scores
-are added with their weights; the lowest server number breaks ties.
+A scorer gives points to each server, or None when it sees no difference between them. The points are added up; of
+equals the one that has been free for longest is taken.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import add
 from types import MappingProxyType
 
 from ilaas.core.dispatch.fleet import Fleet, may_use
@@ -18,10 +19,12 @@ from ilaas.core.values import RoutingMode, Strategy
 REMEMBERED_PREFIXES = 20_000
 BOUNDED_LOAD = 1.25
 """A server with more than this times the mean load is not chosen for its cache (Mirrokni et al. 2018)."""
-SPEED_WEIGHT = 0.5
-"""Of a server's speed beside its free share."""
-CACHE_WEIGHT = 0.2
-LOAD_PARTS = 1.0 + SPEED_WEIGHT + CACHE_WEIGHT
+SPEED_POINTS = 0.5
+AFFINITY_POINTS = 0.8
+OWN_POINTS = 0.4
+"""For a server of its own organisation, when the routing mode asks for that."""
+OWN_ANY_POINTS = 0.24
+QUIET_OWNER_POINTS = 0.12
 
 
 class PrefixMemory:
@@ -55,55 +58,51 @@ class Scene:
 
     mean_load: float = 0.0
     prefixes: PrefixMemory = field(default_factory=PrefixMemory)
+    owners: frozenset[str] = frozenset()
+    """The organisations that provide servers."""
     active_owners: dict[str, int] = field(default_factory=dict)
-    """Requests under way of the organisations that provide servers; those that have none are not in it."""
+    """Their requests under way; those that have none are not in it."""
 
 
 Scorer = Callable[[Sequence[Slot], Entry, Scene], list[float] | None]
 
 
 def load(slots: Sequence[Slot], entry: Entry, scene: Scene) -> list[float]:  # noqa: ARG001  # all take the same
-    """Free share of the server, then its speed, then the free share of its KV cache.
+    """A point for the free share of the server, half a one for its speed, a fifth for the free share of its KV cache.
 
     Speed is the shortest time to first token among the servers that are free, in relation to this one's; a server not
     tried yet is taken for fast. Batch does not care, which leaves the fast servers to those who wait for an answer.
     """
-    times_s = [0.0 if entry.batch else slot.capacity.ttft_s or 0.0 for slot in slots]
-    best_s = min(filter(None, times_s), default=0.0)
-    return [
-        (
-            1.0
-            - slot.in_flight / slot.limit
-            + SPEED_WEIGHT * (best_s / ttft_s if ttft_s else 1.0)
-            + CACHE_WEIGHT * (1.0 - slot.kv_cache_usage)
-        )
-        / LOAD_PARTS
-        for slot, ttft_s in zip(slots, times_s, strict=True)
-    ]
+    best = 0.0 if entry.batch else max([slot.quickness for slot in slots])
+    if not best:
+        return [slot.vacancy for slot in slots]
+    scale = SPEED_POINTS / best
+    return [slot.vacancy + (slot.quickness * scale or SPEED_POINTS) for slot in slots]
 
 
 def affinity(slots: Sequence[Slot], entry: Entry, scene: Scene) -> list[float] | None:
-    """1 for the server that has the conversation in its cache, unless it is loaded above the others."""
+    """For the server that has the conversation in its cache, unless it is loaded above the others."""
     last = scene.prefixes.server(entry.ticket.prefix_hash)
     if last is None:
         return None
     bound = BOUNDED_LOAD * scene.mean_load + 0.1
-    return [1.0 if slot.id == last and slot.in_flight <= bound * slot.limit else 0.0 for slot in slots]
+    return [AFFINITY_POINTS if slot.id == last and slot.in_flight <= bound * slot.limit else 0.0 for slot in slots]
 
 
 def own(slots: Sequence[Slot], entry: Entry, scene: Scene) -> list[float] | None:
     """Own servers first; among others', those whose owners have no requests under way."""
     organisation, active = entry.ticket.organisation, scene.active_owners
-    if not active and all(slot.owner != organisation for slot in slots):
+    if not active and organisation not in scene.owners:
         return None
-    first = 1.0 if entry.ticket.routing_mode is not RoutingMode.ANY else 0.6
-    return [first if slot.owner == organisation else 0.0 if slot.owner in active else 0.3 for slot in slots]
+    first = OWN_ANY_POINTS if entry.ticket.routing_mode is RoutingMode.ANY else OWN_POINTS
+    return [
+        first if (owner := slot.owner) == organisation else 0.0 if owner in active else QUIET_OWNER_POINTS
+        for slot in slots
+    ]
 
 
-SCORERS: Mapping[str, tuple[Scorer, float]] = MappingProxyType(
-    {"load": (load, LOAD_PARTS), "affinity": (affinity, 0.8), "own": (own, 0.4)}
-)
-"""By the name in the policy: the scorer and its weight."""
+SCORERS: Mapping[str, Scorer] = MappingProxyType({"load": load, "affinity": affinity, "own": own})
+"""By the name in the policy."""
 
 
 class Placement:
@@ -114,24 +113,27 @@ class Placement:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._last = 0
-        self._scorers: list[tuple[Scorer, float]] = []
+        self._scorers: list[Scorer] = []
         self.scene = Scene()
         self.configure()
 
     def configure(self) -> None:
         """Take the policy's scorers and the owners of the fleet."""
         self._scorers = [SCORERS[name] for name in self._fleet.policy.scorers if name in SCORERS]
+        self.scene.owners = self._fleet.owners
 
     def place(self, entry: Entry, *, own_only: bool = False) -> Slot | None:
         """The best free server, its own organisation's only if so told; None when there is none."""
         fleet = self._fleet
-        organisation = entry.ticket.organisation
-        anywhere = entry.need is NO_NEED and not entry.private_only
-        slots = [
-            slot
-            for slot in fleet.free.values()
-            if (slot.owner == organisation or (slot.shared and not own_only)) and (anywhere or may_use(slot, entry))
-        ]
+        if fleet.unreserved and not own_only and entry.need is NO_NEED and not entry.private_only:
+            slots = list(fleet.free.values())
+        else:
+            organisation = entry.ticket.organisation
+            slots = [
+                slot
+                for slot in fleet.free.values()
+                if (slot.owner == organisation or (slot.shared and not own_only)) and may_use(slot, entry)
+            ]
         if len(slots) < 2:
             return slots[0] if slots else None
         if fleet.policy.strategy is not Strategy.LEAST_BUSY:
@@ -165,13 +167,9 @@ class Placement:
         return slot.number <= self._last, slot.number
 
     def _best(self, slots: list[Slot], entry: Entry) -> Slot:
-        totals = [0.0] * len(slots)
-        for scorer, weight in self._scorers:
-            scores = scorer(slots, entry, self.scene)
-            if scores is not None:
-                totals = [total + weight * score for total, score in zip(totals, scores, strict=True)]
-        best_score = max(totals) - 1e-9
-        return min(
-            (slot for slot, total in zip(slots, totals, strict=True) if total >= best_score),
-            key=lambda slot: slot.number,
-        )
+        totals: list[float] | None = None
+        for scorer in self._scorers:
+            points = scorer(slots, entry, self.scene)
+            if points is not None:
+                totals = points if totals is None else list(map(add, totals, points))
+        return slots[totals.index(max(totals))] if totals is not None else slots[0]

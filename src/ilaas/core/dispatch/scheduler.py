@@ -113,7 +113,7 @@ class ModelScheduler:
         if slot is None:
             return []
         capacity = slot.capacity
-        capacity.observe_ttft(ttft_s)
+        slot.began(ttft_s)
         if slot.fresh(now) is not None:
             return []
         limit = capacity.limit

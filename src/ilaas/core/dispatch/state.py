@@ -13,6 +13,8 @@ from ilaas.core.values import RequestClass, RoutingMode
 if TYPE_CHECKING:
     from ilaas.core.dispatch.flows import Flow
 
+CACHE_WEIGHT = 0.2
+"""Of the free share of a server's KV cache beside the free share of its slots, when one is chosen."""
 PRIORITY_WORTH_S = 300.0
 """How much longer a ticket waits at most for each step of priority that another of its organisation is above it."""
 
@@ -27,25 +29,27 @@ class Slot:
     """One server: what it may be given, and what it has."""
 
     __slots__ = (
+        "_cache",
         "capacity",
         "failed",
         "gone",
         "health",
         "id",
         "in_flight",
-        "kv_cache_usage",
         "limit",
         "number",
         "open",
         "owner",
         "owner_in_flight",
         "policy",
+        "quickness",
         "served",
         "shared",
         "spec",
         "statistics",
         "told_at_s",
         "usable",
+        "vacancy",
     )
 
     def __init__(self, spec: ServerSpec, policy: DispatchPolicy, number: int, now: float) -> None:
@@ -70,8 +74,12 @@ class Slot:
         """As of the last `refresh`: free slots."""
         self.shared = 0
         """As of the last `refresh`: those of them that are not kept for the owner."""
-        self.kv_cache_usage = 0.0
-        """As of the last `assess`, 0 to 1; 0 when not known."""
+        self.vacancy = 0.0
+        """As of the last `refresh`: free share of its slots, plus what is free of the KV cache at `CACHE_WEIGHT`."""
+        self.quickness = 0.0
+        """One through the recent mean of the time to first token in seconds; 0 when not known."""
+        self._cache = CACHE_WEIGHT
+        """As of the last `assess`: what is free of the KV cache at its weight; all when not known."""
         self.statistics: ServerStatistics | None = None
         self.told_at_s = float("-inf")
         self.configure(spec, policy)
@@ -97,6 +105,7 @@ class Slot:
         if state is HealthState.PROBING and self.open:
             self.open = self.shared = 0 if self.health.probes else 1
             self.limit = in_flight + self.open
+        self.vacancy = self.open / self.limit + self._cache if self.open else 0.0
         if self.spec.owner_reserved:
             # in proportion to what the limit is now, else others could starve behind slots that nobody uses
             reserved = self.spec.owner_reserved * limit // self.capacity.maximum
@@ -109,9 +118,15 @@ class Slot:
         return self.spec.owner_reserved >= self.capacity.maximum
 
     def assess(self, now: float) -> None:
-        """Compute `kv_cache_usage` anew, from statistics that are not too old."""
+        """See how full its KV cache is, by statistics that are not too old. `refresh` must follow."""
         told = self.fresh(now)
-        self.kv_cache_usage = (told.kv_cache_usage or 0.0) if told is not None else 0.0
+        self._cache = CACHE_WEIGHT * (1.0 - ((told.kv_cache_usage or 0.0) if told is not None else 0.0))
+
+    def began(self, ttft_s: float) -> None:
+        """It gave a first token."""
+        self.capacity.observe_ttft(ttft_s)
+        mean_s = self.capacity.ttft_s
+        self.quickness = 1.0 / mean_s if mean_s else 0.0
 
     def fresh(self, now: float) -> ServerStatistics | None:
         """The last reading, when it is not too old."""
