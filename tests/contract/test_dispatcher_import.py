@@ -115,14 +115,19 @@ async def test_a_database_that_does_not_answer_is_said_without_its_password(sche
 
 
 @pytest.fixture(scope="session")
-def mariadb(request: pytest.FixtureRequest) -> Iterator[str]:
+def folder() -> Iterator[Path]:
+    # A short path: that of a socket has at most some 100 characters.
+    with tempfile.TemporaryDirectory(prefix="ilaas-mariadb-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def mariadb(folder: Path) -> Iterator[str]:
     """The address of a server of its own, reached by a socket only."""
     server = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin:/usr/local/sbin")
     setup = shutil.which("mariadb-install-db")
     if server is None or setup is None or shutil.which("my_print_defaults") is None:
         pytest.skip("MariaDB is not installed (apt-get install mariadb-server-core mariadb-client-core)")
-    folder = Path(tempfile.mkdtemp(prefix="ilaas-mariadb-"))
-    request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
     user = ["--user=root"] if os.geteuid() == 0 else []
     subprocess.run(
         [
