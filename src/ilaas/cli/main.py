@@ -66,10 +66,10 @@ def _all(
         os.environ["ILAAS_DEBUG"] = "1"
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None, application: typer.Typer = app) -> int:
     """Run one command; returns the exit code: 0 done, 1 failed, 2 called wrongly, 130 ended by Ctrl-C."""
     try:
-        code = app(args=None if arguments is None else list(arguments), prog_name="ilaas", standalone_mode=False)
+        code = application(args=None if arguments is None else list(arguments), prog_name="ilaas", standalone_mode=False)
     except _USAGE_ERROR as error:
         return _usage(error)
     except IlaasError as error:
