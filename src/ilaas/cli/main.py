@@ -11,9 +11,25 @@ from typing import Annotated
 import typer
 
 from ilaas import __version__
-from ilaas.cli import config, demo, keys, models, serve, servers, sim, simulate, top
+from ilaas.cli import (
+    config,
+    demo,
+    keys,
+    migrate,
+    models,
+    serve,
+    servers,
+    sim,
+    simulate,
+    statements,
+    tariffs,
+    top,
+    usage,
+    weights,
+)
 from ilaas.cli.options import examples
 from ilaas.cli.output import fail
+from ilaas.cli.tenancy import TENANCY_APPS
 from ilaas.core.errors import IlaasError
 
 CTRL_C = 130
@@ -35,6 +51,8 @@ app.add_typer(keys.app)
 app.add_typer(models.app)
 app.add_typer(servers.app)
 app.add_typer(config.app)
+for part in (*TENANCY_APPS, usage.app, tariffs.app, statements.app, weights.app, migrate.app):
+    app.add_typer(part)
 top.add_to(app)
 app.add_typer(sim.app)
 app.add_typer(simulate.app)
@@ -69,7 +87,9 @@ def _all(
 def run(arguments: Sequence[str] | None = None, application: typer.Typer = app) -> int:
     """Run one command; returns the exit code: 0 done, 1 failed, 2 called wrongly, 130 ended by Ctrl-C."""
     try:
-        code = application(args=None if arguments is None else list(arguments), prog_name="ilaas", standalone_mode=False)
+        code = application(
+            args=None if arguments is None else list(arguments), prog_name="ilaas", standalone_mode=False
+        )
     except _USAGE_ERROR as error:
         return _usage(error)
     except IlaasError as error:
