@@ -74,6 +74,7 @@ def test_a_ticket_that_every_server_failed_is_refused_and_the_slot_goes_to_the_n
     desk.ask("two")
     assert desk.fail("one") == ["two"]
     assert desk.refused["one"].reason is RefusalReason.NO_SERVER
+    assert desk.refused["one"].retry_after_s == 1, "the server is up"
 
 
 def test_a_failed_try_is_not_counted_against_the_share() -> None:

@@ -159,3 +159,12 @@ def test_others_do_not_starve_behind_reserved_slots_when_the_limit_has_fallen_be
     for number in range(8):
         desk.end(f"o{number}")
     assert desk.server_of("other") == "s1"
+
+
+def test_the_whole_reserve_is_kept_also_while_the_limit_is_below_the_maximum() -> None:
+    desk = Desk(server("s1", None, OWN, owner_reserved=4), default_max_parallel=100)
+    limit = desk.limit("s1")
+    assert limit is not None
+    assert limit < 100
+    found = [desk.ask(f"z{number}", "z") for number in range(limit)]
+    assert found.count("s1") == limit - 4

@@ -107,9 +107,9 @@ class Fleet:
         )
 
     def back_in_s(self, now: float) -> float:
-        """Seconds until the first server that is down may be tried again."""
+        """Seconds until the first server that is down may be tried again; 0 when others are up, 30 without any."""
         down = [slot.health.back_in_s(now) for slot in self.slots.values() if slot.health.state is HealthState.DOWN]
-        return min(down, default=NO_SERVER_BACK_S)
+        return min(down, default=0.0 if self.usable_total else NO_SERVER_BACK_S)
 
     def fits_anybody(self, entry: Entry) -> bool:
         """Some free server may serve the ticket now, without touching what is reserved for its owner."""

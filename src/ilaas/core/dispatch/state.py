@@ -107,8 +107,8 @@ class Slot:
             self.limit = in_flight + self.open
         self.vacancy = self.open / self.limit + self._cache if self.open else 0.0
         if self.spec.owner_reserved:
-            # in proportion to what the limit is now, else others could starve behind slots that nobody uses
-            reserved = self.spec.owner_reserved * limit // self.capacity.maximum
+            # a limit that has fallen leaves one for others, who could starve behind slots that nobody uses
+            reserved = limit if self.dedicated else min(self.spec.owner_reserved, limit - 1)
             others = in_flight - self.owner_in_flight
             self.shared = min(self.open, max(0, limit - reserved - others))
 
