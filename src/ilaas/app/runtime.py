@@ -31,6 +31,7 @@ SWEEP_S = 0.25
 REFRESH_S = 0.5
 """How often the store's revision is asked: half of the second within which a revoked key must be dead."""
 TOUCH_S = 10.0
+BACKLOG = 4096
 IDLE_UPSTREAM_S = 60.0
 """Below the keep-alive of common servers, so that a pooled connection is seldom one that they closed."""
 
@@ -214,6 +215,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # before anybody is told the address; who connects early waits for the accept
     except OSError as error:
         listener.close()
         raise ConfigError(f"can't listen on {host}:{port}: {error.strerror}; choose another port") from None
@@ -231,7 +233,7 @@ def _public_config(gateway: Gateway) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        backlog=4096,
+        backlog=BACKLOG,
         timeout_keep_alive=int(settings.limits.keep_alive_s),
     )
 
