@@ -144,8 +144,9 @@ def context_tokens(request: ParsedRequest, widest: int) -> int:
     """
     fields = request.fields
     characters = 0
-    for message in fields.get("messages") or ():
-        content = message.get("content")
+    messages = fields.get("messages")  # checked for chat only: elsewhere it may be anything
+    for message in messages if type(messages) is list else ():
+        content = message.get("content") if type(message) is dict else None
         if type(content) is str:
             characters += len(content)
         elif type(content) is list:
@@ -155,8 +156,8 @@ def context_tokens(request: ParsedRequest, widest: int) -> int:
     prompt = fields.get("prompt")
     if type(prompt) is str:
         characters += len(prompt)
-    asked = fields.get("max_completion_tokens") or fields.get("max_tokens") or 0
-    return min(characters // BYTES_PER_TOKEN + int(asked), widest)
+    asked = fields.get("max_completion_tokens") or fields.get("max_tokens")
+    return min(characters // BYTES_PER_TOKEN + (asked if type(asked) is int else 0), widest)
 
 
 def _check_ranges(fields: dict[str, Any]) -> None:
@@ -193,6 +194,11 @@ def _json_type(value: object) -> str:
 
 EXTRA_FIELDS = ("routing-mode", "priority")
 """Body fields that are for the gateway and that no server gets (contracts/aristote-dispatcher, A2.5)."""
+
+IDENTITY_FIELDS = ("user", "safety_identifier")
+"""Body fields with which clients name the person behind a request: dropped, no server needs them."""
+
+_KEPT_BACK = frozenset((*EXTRA_FIELDS, *IDENTITY_FIELDS))
 
 
 _ROUTING_MODES: Mapping[str, RoutingMode] = {mode.value: mode for mode in RoutingMode}
@@ -281,18 +287,18 @@ _USAGE_OPTION = b'"stream_options":{"include_usage":true},'
 
 
 def body_for(request: ParsedRequest, server: ServerSpec, drop: tuple[str, ...] = ()) -> bytes:
-    """The body this server gets: served name, usage asked for in streams, our extras and `drop` taken out."""
+    """The body this server gets: served name, usage asked for in streams; our extras, identities and `drop` taken out."""
     fields = request.fields
     rename = _length_field_to_rename(request, server.engine)
     ask_usage = request.stream and not request.wants_usage
     rewrite = rename is not None or (ask_usage and "stream_options" in fields)
     if not rewrite:
-        rewrite = "routing-mode" in fields or "priority" in fields or any(name in fields for name in drop)
+        rewrite = not _KEPT_BACK.isdisjoint(fields) or any(name in fields for name in drop)
     if not rewrite:
         body = _spliced(request, server.served_name, ask_usage=ask_usage)
         if body is not None:
             return body
-    changed = {key: value for key, value in fields.items() if key not in EXTRA_FIELDS and key not in drop}
+    changed = {key: value for key, value in fields.items() if key not in _KEPT_BACK and key not in drop}
     changed["model"] = server.served_name
     if rename is not None:
         changed[rename[1]] = changed.pop(rename[0])

@@ -16,6 +16,7 @@ from ilaas.core.errors import IlaasError, InvalidRequest, Unprocessable
 from ilaas.core.requests import (
     ENDPOINTS,
     body_for,
+    context_tokens,
     parse,
     prefix_hash,
     priority,
@@ -160,6 +161,24 @@ def test_extras_of_todays_clients_are_taken_out() -> None:
     assert "routing-mode" not in got
     assert "priority" not in got
     assert got["seed"] == 4
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_the_person_behind_the_client_is_reaches_no_server(stream: bool) -> None:
+    got = sent(chat(user="jeanne@univ.fr", safety_identifier="jeanne", stream=stream, seed=4))
+    assert b"jeanne" not in orjson.dumps(got)
+    assert got["seed"] == 4
+    embedding = parse(EMBED, orjson.dumps({"model": "public", "input": "x", "user": "jeanne"}))
+    assert json.loads(body_for(embedding, server())) == {"model": "org/served-7b", "input": "x"}
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/embeddings", "/v1/rerank", "/tokenize"])
+@pytest.mark.parametrize("odd", [5, "text", ["text"], [[1]], {"a": 1}, None, 1.5, True, [{"content": {"a": 1}}]])
+def test_the_window_is_estimated_whatever_stands_in_fields_that_the_path_does_not_know(path: str, odd: Any) -> None:
+    fields = {"model": "public", "messages": odd, "prompt": "abcdefgh"}
+    if path != "/v1/completions":
+        fields["max_tokens"] = odd
+    assert context_tokens(parse(ENDPOINTS[path], orjson.dumps(fields)), 1000) <= 1000
 
 
 def test_usage_is_asked_for_in_streams_of_chat_only() -> None:
