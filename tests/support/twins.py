@@ -27,7 +27,9 @@ from ilaas.ports.upstream import UpstreamRequest, UpstreamSink
 from ilaas.services.accounting import Accounting
 from ilaas.services.admission import Admission
 from ilaas.services.context import Context, InferencePolicy
+from ilaas.services.impacts import Impacts
 from ilaas.services.inference import Inference
+from ilaas.services.prices import Prices
 from ilaas.services.quotas import Quotas
 from ilaas.services.registry import Registry
 
@@ -253,11 +255,15 @@ class House:
         self.registry.set_directory(Directory({each.digest: each for each in self.keys}, organisations))
         self.accounting = Accounting(self.outbox, self.registry.key_used)
         self.book = QuotaBook()
+        self.impacts = Impacts(clock=self.clock)
+        self.prices = Prices()
         context = Context(
             broker=self.broker,
             upstream=self.upstream,
             accounting=self.accounting,
             quotas=Quotas(self.book, self.clock, self.clock),
+            impacts=self.impacts,
+            prices=self.prices,
             clock=self.clock,
             epoch=self.clock,
             policy=self.policy,

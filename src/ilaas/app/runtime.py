@@ -65,7 +65,7 @@ async def serve(settings: Settings, run: Run) -> None:
         gateway = build(settings)
         await gateway.store.open()
         try:
-            gateway.reconcile.use_file(settings.models, settings.organisations)
+            gateway.reconcile.use_file(settings.models, settings.organisations, settings.sites)
             await gateway.reconcile.refresh()
             await _serve(gateway, run)
         finally:
@@ -90,6 +90,7 @@ async def _serve(gateway: Gateway, run: Run) -> None:
                 ("sweep", _every(SWEEP_S, _sweeper(gateway))),
                 ("refresh", _every(REFRESH_S, gateway.reconcile.refresh)),
                 ("touch", _every(TOUCH_S, _toucher(gateway))),
+                ("power", _every(settings.power_interval_s, gateway.power.read)),
                 *((("watch", watcher.run()),) if watcher is not None else ()),
             )
         ]
@@ -109,6 +110,7 @@ async def _serve(gateway: Gateway, run: Run) -> None:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             await gateway.upstream.close()
+            await gateway.power.close()
 
 
 async def _until_stopped(run: Run, serving: asyncio.Task[None], background: list[asyncio.Task[None]]) -> None:
@@ -189,9 +191,13 @@ def _watcher(gateway: Gateway, run: Run) -> ConfigWatcher | None:
 
     def apply(settings: Settings) -> None:
         gateway.settings = replace(
-            gateway.settings, models=settings.models, organisations=settings.organisations, warnings=settings.warnings
+            gateway.settings,
+            models=settings.models,
+            organisations=settings.organisations,
+            sites=settings.sites,
+            warnings=settings.warnings,
         )
-        gateway.reconcile.use_file(settings.models, settings.organisations)
+        gateway.reconcile.use_file(settings.models, settings.organisations, settings.sites)
 
     return ConfigWatcher(path, lambda: load_config(path, run.environ), apply, current=gateway.settings)
 

@@ -14,6 +14,7 @@ from ilaas.adapters.secret import load_secret
 from ilaas.adapters.sql import SqlStore
 from ilaas.adapters.writes import TurnWrites
 from ilaas.app.governing import build_governance
+from ilaas.app.impact_wiring import PowerReader, estimate, sharing_rules
 from ilaas.app.settings import Settings
 from ilaas.core.quota import QuotaBook
 from ilaas.http.admin_api import build_admin_router
@@ -24,10 +25,12 @@ from ilaas.relay.upstream import HttpUpstream
 from ilaas.services.accounting import Accounting
 from ilaas.services.admission import Admission
 from ilaas.services.context import Context, InferencePolicy
+from ilaas.services.impacts import Impacts
 from ilaas.services.inference import Inference
 from ilaas.services.models import ModelPages
+from ilaas.services.prices import Prices
 from ilaas.services.quotas import Quotas
-from ilaas.services.reconcile import Reconcile
+from ilaas.services.reconcile import Followers, Reconcile
 from ilaas.services.registry import Registry
 
 
@@ -46,6 +49,7 @@ class Gateway:
     inference: Inference
     front: Front
     monitor: Monitor
+    power: PowerReader
     app: object
     """The ASGI application of the public listener."""
     started_at_s: float
@@ -70,11 +74,15 @@ def build(settings: Settings) -> Gateway:
     outbox = FileOutbox(settings.state_dir / "outbox")
     accounting = Accounting(outbox, registry.key_used)
     quotas = QuotaBook()
+    prices = Prices()
+    impacts = Impacts(estimate, clock, sharing_rules(settings.power_interval_s))
     context = Context(
         broker=broker,
         upstream=upstream,
         accounting=accounting,
         quotas=Quotas(quotas, clock, epoch),
+        impacts=impacts,
+        prices=prices,
         clock=clock,
         epoch=epoch,
         policy=InferencePolicy(
@@ -91,20 +99,27 @@ def build(settings: Settings) -> Gateway:
         store=store,
         outbox=outbox,
         registry=registry,
-        reconcile=Reconcile(store, registry, quotas, broker.configure),
+        reconcile=Reconcile(
+            store,
+            registry,
+            quotas,
+            broker.configure,
+            followers=Followers(catalogue=impacts.use, tariffs=prices.set_tariffs),
+        ),
         broker=broker,
         upstream=upstream,
         accounting=accounting,
         inference=inference,
         front=Front(inference, settings.limits, writes),
         monitor=Monitor(lambda: registry.catalogue, broker.report, broker.check, options),
+        power=PowerReader(impacts, settings.power_interval_s),
         app=None,
         started_at_s=epoch(),
     )
     gateway.app = build_app(
         AppSources(
             admission=admission,
-            pages=ModelPages(admission, broker, int(gateway.started_at_s)),
+            pages=ModelPages(admission, broker, int(gateway.started_at_s), impacts),
             ready=lambda: gateway.ready,
             version=__version__,
             routers=(build_admin_router(build_governance(settings, store, lambda: registry.catalogue), __version__),),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ilaas.core.impact import UNKNOWN_METHOD, Impact, ImpactFactors, impact_of
+from ilaas.core.impact import METHOD_SEPARATOR, UNKNOWN_METHOD, Impact, ImpactFactors, impact_of
 from ilaas.core.usage import Usage
 
 _DIGITS = 2
@@ -30,6 +30,31 @@ def impact_json(impact: Impact) -> Json:
         "embodied_gco2e": _range(impact[6:9], _UG_PER_G) if known and impact.embodied_high_ug else None,
         "method": impact.method,
         "measured": impact.measured,
+    }
+
+
+def per_1k_json(servers: Iterable[ImpactFactors | None]) -> Json | None:
+    """The `impact` object of a model: 1,000 tokens of answer on its servers; null when nothing is known of them.
+
+    The value is the mean over the servers of which it is known, the bounds are the widest of them.
+    """
+    impacts = [impact_of(factors, Usage(completion_tokens=_COMPARED_TOKENS)) for factors in servers if factors]
+    if not impacts:
+        return None
+    energy, usage, embodied = (
+        (
+            sum(each[at] for each in impacts) // len(impacts),
+            min(each[at + 1] for each in impacts),
+            max(each[at + 2] for each in impacts),
+        )
+        for at in (0, 3, 6)
+    )
+    return {
+        "energy_wh_per_1k_tokens": _range(energy, _MJ_PER_WH),
+        "gco2e_per_1k_tokens": _range(usage, _UG_PER_G),
+        "embodied_gco2e_per_1k_tokens": _range(embodied, _UG_PER_G) if embodied[2] else None,
+        "method": METHOD_SEPARATOR.join(sorted({each.method for each in impacts})),
+        "measured": all(each.measured for each in impacts),
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -94,6 +95,7 @@ class EventStream:
         "_carry",
         "_from",
         "_held",
+        "_holds_end",
         "_last",
         "_public",
         "_separator",
@@ -104,8 +106,11 @@ class EventStream:
         "usage",
     )
 
-    def __init__(self, public_name: bytes, *, wants_usage: bool) -> None:
-        """`public_name` is JSON-encoded, with its quotes. `wants_usage`: the client asked for the usage chunk."""
+    def __init__(self, public_name: bytes, *, wants_usage: bool, holds_end: bool = False) -> None:
+        """`public_name` is JSON-encoded, with its quotes. `wants_usage`: the client asked for the usage chunk.
+
+        `holds_end`: something is to go before `[DONE]`, which is held back until `ending`.
+        """
         self.usage: Usage | None = None
         self.events = 0
         """Events passed, for estimates when the server gives no usage."""
@@ -113,13 +118,14 @@ class EventStream:
         """`[DONE]` was seen."""
         self._public = public_name
         self._wants_usage = wants_usage
+        self._holds_end = holds_end
         self._carry = b""
         self._separator = b""
         self._from: bytes | None = None
         self._to = b""
         self._last = b""
         self._held = False
-        """`[DONE]` came before the usage chunk that the client waits for: held back until `ending`."""
+        """`[DONE]` came before a chunk that the client waits for: held back until `ending`."""
 
     def feed(self, data: bytes) -> bytes:
         """The bytes for the client; empty while an event is incomplete."""
@@ -134,13 +140,15 @@ class EventStream:
             data = data.replace(self._from, self._to)
         if b'"usage"' in data:
             data = self._take_usage(data)
+            if not data:
+                return data
         if _DONE not in data:
             self._last = data
             return data
         self.done = True
         before = data[: data.index(_DONE)]
         self._last = before or self._last
-        if self._wants_usage and self.usage is None:
+        if self._holds_end or (self._wants_usage and self.usage is None):
             self._held = True
             return before
         return data
@@ -207,26 +215,31 @@ class EventStream:
         event = _payload(self._last.rstrip().rpartition(self._separator or b"\n\n")[2])
         return event is not None and bool(event.get("error")) and not event.get("choices")
 
-    def ending(self, estimate: Usage) -> bytes:
-        """What is missing at the end: the usage chunk if it was asked for and not sent, and `[DONE]`."""
-        if self._wants_usage and self.usage is None and (self._held or not self.done):
-            return self._usage_chunk(estimate) + DONE
-        return self.closing()
+    def ending(self, estimate: Usage, extra: Mapping[str, Any] | None = None) -> bytes:
+        """What is missing at the end: the usage chunk if it was asked for and not sent, `extra`, and `[DONE]`."""
+        chunks = b""
+        if self._held or not self.done:
+            if self._wants_usage and self.usage is None:
+                chunks = self._usage_chunk(estimate)
+            if extra is not None:
+                chunks += self._chunk(extra)
+        return chunks + self.closing()
 
     def closing(self) -> bytes:
         """`[DONE]`, unless the client has it."""
         return b"" if self.done and not self._held else DONE
 
     def _usage_chunk(self, usage: Usage) -> bytes:
+        prompt, completion = usage.prompt_tokens, usage.completion_tokens
+        counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        return self._chunk({"usage": counts})
+
+    def _chunk(self, fields: Mapping[str, Any]) -> bytes:
         """OpenAI's extra chunk with empty choices, in the name of the stream's other chunks."""
         last = _payload(self._last.rstrip().rpartition(self._separator or b"\n\n")[2]) or {}
         chunk: dict[str, Any] = {name: last[name] for name in ("id", "object", "created", "model") if name in last}
         chunk["choices"] = []
-        chunk["usage"] = {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        }
+        chunk.update(fields)
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
@@ -239,6 +252,16 @@ def _payload(event: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return tree if type(tree) is dict else None
+
+
+def with_field(body: bytes, name: str, value: object) -> bytes:
+    """A whole answer with one more field at its end, the rest byte for byte; what is no JSON object stays as it is."""
+    trimmed = body.strip()
+    if not (trimmed.startswith(b"{") and trimmed.endswith(b"}")):
+        return body
+    fields = trimmed[:-1].rstrip()
+    comma = b"" if fields == b"{" else b","
+    return fields + comma + orjson.dumps({name: value})[1:]
 
 
 def error_event(body: bytes) -> bytes:

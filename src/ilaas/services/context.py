@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from ilaas.ports.broker import Broker
 from ilaas.ports.upstream import Upstream
 from ilaas.services.accounting import Accounting
+from ilaas.services.impacts import Impacts
+from ilaas.services.prices import Prices
 from ilaas.services.quotas import Quotas
 
 
@@ -32,6 +34,8 @@ class Context:
     upstream: Upstream
     accounting: Accounting
     quotas: Quotas
+    impacts: Impacts
+    prices: Prices
     clock: Callable[[], float]
     """Monotonic seconds."""
     epoch: Callable[[], float]

@@ -11,17 +11,20 @@ from enum import IntEnum
 import orjson
 
 from ilaas.core.dispatch.events import Grant, Refusal, RefusalReason, Settlement, Ticket
+from ilaas.core.impact import UNKNOWN, Impact
+from ilaas.core.impact_views import Json, impact_json
+from ilaas.core.quota import Charging, charging
 from ilaas.core.requests import body_for, uuid_only
 from ilaas.core.upstream_errors import normalise
 from ilaas.core.usage import Usage
 from ilaas.core.values import Engine, Outcome
-from ilaas.core.wire import EventStream, PlainAnswer
+from ilaas.core.wire import EventStream, PlainAnswer, with_field
 from ilaas.ports.client import AnswerWriter
 from ilaas.ports.upstream import UpstreamCall, UpstreamRequest
 from ilaas.services.answers import failure_error, refusal_error, refusal_outcome
 from ilaas.services.client_answer import ClientAnswer
 from ilaas.services.context import Context
-from ilaas.services.records import End, make_record
+from ilaas.services.records import NOTHING_USED, End, make_record
 from ilaas.services.wishes import Wishes
 
 MAX_ERROR_BYTES = 64 * 1024
@@ -62,6 +65,7 @@ class Exchange:
         "_events",
         "_failure",
         "_grant",
+        "_impact",
         "_paused_s",
         "_plain",
         "_plain_bytes",
@@ -99,6 +103,8 @@ class Exchange:
         """Since when the client does not read; 0 when it does."""
         self._seen_s = self._comment_s = self._sent_s = wishes.received_s
         self._ttft_s = 0.0
+        self._impact: Impact | None = None
+        """As the client was told it."""
 
     @property
     def done(self) -> bool:
@@ -154,7 +160,10 @@ class Exchange:
                 for name, value in headers:
                     if name == b"content-type" and value.startswith(b"text/event-stream"):
                         public = orjson.dumps(self.ticket.model)
-                        self._events = EventStream(public, wants_usage=self._wishes.parsed.wants_usage)
+                        wishes = self._wishes
+                        self._events = EventStream(
+                            public, wants_usage=wishes.parsed.wants_usage, holds_end=wishes.wants_impact
+                        )
         elif status not in _PASSED_ON:
             self._try_again(Outcome.UPSTREAM_ERROR, f"the server answered with status {status}")
 
@@ -275,7 +284,10 @@ class Exchange:
         if not answer.valid:
             self._try_again(Outcome.UPSTREAM_ERROR, "the answer is not JSON")
             return
-        self._answer.whole(answer.body)
+        body = answer.body
+        if self._wishes.wants_impact:
+            body = with_field(body, "impact", self._impact_told(answer.usage))
+        self._answer.whole(body)
         self._end(Outcome.COMPLETED, 200, answer.usage)
 
     def _answer_refusal(self) -> None:
@@ -292,7 +304,8 @@ class Exchange:
             self._answer.end(events.closing())
             self._end(Outcome.UPSTREAM_ERROR, 200, events.usage)
         elif events.finished():
-            self._answer.end(events.ending(self._estimate()))
+            told = {"impact": self._impact_told(events.usage)} if self._wishes.wants_impact else None
+            self._answer.end(events.ending(self._estimate(), told))
             self._end(Outcome.COMPLETED, 200, events.usage)
         else:
             self._break(Outcome.STREAM_BROKEN)
@@ -324,6 +337,16 @@ class Exchange:
         prompt = self._wishes.parsed.prompt_tokens if sent else 0
         return Usage(prompt, max(0, events - 1), estimated=True)
 
+    def _impact_told(self, usage: Usage | None) -> Json:
+        """The impact of the answer that is about to end, for the client; the record gets the same."""
+        if self._grant is None:
+            return impact_json(UNKNOWN)
+        server_s = self._context.clock() - self._sent_s
+        self._impact = self._context.impacts.of(
+            self.ticket.model, self._grant.server.id, usage or self._estimate(), server_s
+        )
+        return impact_json(self._impact)
+
     def _end(self, outcome: Outcome, status: int, usage: Usage | None = None) -> None:
         """The one exit. Frees everything, then writes the record."""
         context, ticket, grant, wishes = self._context, self.ticket, self._grant, self._wishes
@@ -340,7 +363,15 @@ class Exchange:
             context.broker.settle(
                 ticket, Settlement(ticket_id=ticket.id, outcome=outcome, tokens=tokens, ttft_s=ttft_s)
             )
-        context.quotas.release(wishes.reservation, outcome, usage, first_token=stage is Stage.STREAMING)
-        duration_s = context.clock() - wishes.received_s
-        end = End(outcome, status, usage, self._attempts, self._ttft_s, duration_s)
-        context.accounting.finished(make_record(end, wishes, ticket, grant, int(context.epoch() * 1000)))
+        now, epoch_s, price, impact = context.clock(), context.epoch(), 0, NOTHING_USED
+        rule = charging(outcome, first_token=stage is Stage.STREAMING)
+        if grant is not None:
+            server = grant.server
+            impact = self._impact or context.impacts.of(ticket.model, server.id, usage, now - self._sent_s)
+            context.impacts.computed(ticket.model, server.id, usage)
+            if rule is Charging.COMPUTED:
+                own = server.owner == wishes.key.organisation
+                price = context.prices.book.price(ticket.model, usage, own, epoch_s)
+        context.quotas.release(wishes.reservation, rule, usage, price)
+        end = End(outcome, status, usage, self._attempts, self._ttft_s, now - wishes.received_s, impact, price)
+        context.accounting.finished(make_record(end, wishes, ticket, grant, int(epoch_s * 1000)))

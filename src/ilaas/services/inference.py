@@ -95,12 +95,17 @@ class Inference:
         )
         quotas = self.context.quotas
         subjects = quotas.subjects(key, model.name)
-        reservation = quotas.reserve(subjects, ticket.estimated_tokens)
+        price = 0
+        if quotas.book.budgeted:
+            tokens = (parsed.prompt_tokens, parsed.max_tokens)
+            price = self.context.prices.estimate(model.name, tokens, mode, self.context.epoch())
+        reservation = quotas.reserve(subjects, ticket.estimated_tokens, price)
         passed = b"x-request-id: %b\r\n" % request_id
         trace = headers.get(b"traceparent")
         if trace is not None and _TRACEPARENT.match(trace):
             passed += b"traceparent: %b\r\n" % trace
-        wishes = Wishes(key, model, parsed, request_id, passed, now, subjects, reservation)
+        told = headers.get(b"x-ilaas-impact") == b"1"
+        wishes = Wishes(key, model, parsed, request_id, passed, now, subjects, reservation, told)
         return Exchange(self.context, self.active, writer, ticket, wishes)
 
     @staticmethod

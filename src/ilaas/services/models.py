@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ilaas.core.catalogue import ModelSpec
+from ilaas.core.impact_views import per_1k_json
 from ilaas.core.tenancy import Key
 from ilaas.core.values import Category
 from ilaas.ports.broker import Broker
 from ilaas.services.admission import Admission
+from ilaas.services.impacts import Impacts
 
 _ENDPOINTS = {
     Category.EMBEDDING: ("embeddings",),
@@ -21,8 +23,9 @@ _GENERATES = ("chat.completions", "completions")
 class ModelPages:
     """The models a key may use, as JSON objects."""
 
-    def __init__(self, admission: Admission, broker: Broker, created_s: int) -> None:
+    def __init__(self, admission: Admission, broker: Broker, created_s: int, impacts: Impacts | None = None) -> None:
         """`created_s`: epoch seconds, which OpenAI's clients want of each model."""
+        self._impacts = impacts or Impacts()
         self._admission = admission
         self._broker = broker
         self._created_s = created_s
@@ -60,4 +63,5 @@ class ModelPages:
             "sites": sorted({server.site for server in model.servers}),
             "state": view.state if view is not None else "unavailable",
             "predicted_wait_s": round(view.predicted_wait_s, 1) if view is not None else None,
+            "impact": per_1k_json([self._impacts.factors(model.name, server.id) for server in model.servers]),
         }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ilaas.core.quota import Charging, LimitHit, QuotaBook, Reservation, Subject, charging, subjects_of
+from ilaas.core.quota import Charging, LimitHit, QuotaBook, Reservation, Subject, subjects_of
 from ilaas.core.tenancy import Key
 from ilaas.core.usage import Usage
-from ilaas.core.values import Outcome
 
 MAX_KNOWN_SUBJECTS = 50_000
 
@@ -32,23 +31,22 @@ class Quotas:
             self._subjects[key.id, model] = known
         return known
 
-    def reserve(self, subjects: tuple[Subject, ...], tokens: int) -> Reservation:
-        """Hold the estimate. Raises RateLimited, naming the limit."""
-        reserved = self.book.reserve(subjects, tokens, 0, self._clock(), self._epoch())
+    def reserve(self, subjects: tuple[Subject, ...], tokens: int, micro_eur: int = 0) -> Reservation:
+        """Hold the estimate of tokens and money. Raises RateLimited, naming the limit."""
+        reserved = self.book.reserve(subjects, tokens, micro_eur, self._clock(), self._epoch())
         if isinstance(reserved, LimitHit):
             raise reserved.error()
         return reserved
 
-    def release(self, reservation: Reservation, outcome: Outcome, usage: Usage, *, first_token: bool) -> None:
-        """Settle or refund what the request held; core.quota.charging has the rule."""
+    def release(self, reservation: Reservation, rule: Charging, usage: Usage, micro_eur: int) -> None:
+        """Settle or refund what the request held, by the rule of `core.quota.charging`."""
         if not reservation.accounts:
             return
-        rule = charging(outcome, first_token=first_token)
         if rule is Charging.REFUND:
             self.book.refund(reservation, self._clock(), self._epoch())
             return
         tokens = usage.prompt_tokens + usage.completion_tokens if rule is Charging.COMPUTED else 0
-        self.book.settle(reservation, tokens, 0, self._clock(), self._epoch())
+        self.book.settle(reservation, tokens, micro_eur, self._clock(), self._epoch())
 
     def headers(self, subjects: tuple[Subject, ...], reservation: Reservation) -> bytes:
         """OpenAI's `x-ratelimit-*` lines; empty when nothing limits the caller."""

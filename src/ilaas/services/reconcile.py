@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from ilaas.core.billing import Tariff
 from ilaas.core.catalogue import Catalogue, ModelSpec
+from ilaas.core.impact import SiteFactors
 from ilaas.core.quota import Limits, QuotaBook, Subject
 from ilaas.core.tenancy import Directory, Organisation
 from ilaas.ports.store import AuditLine, Store, StoredServer
 from ilaas.services.audit_values import organisation_json
 from ilaas.services.registry import Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followers:
+    """Who else is told of what changed."""
+
+    catalogue: Callable[[Catalogue, Sequence[SiteFactors]], None] = lambda _catalogue, _sites: None
+    """Told the models in force and the sites of the file."""
+    tariffs: Callable[[Sequence[Tariff]], None] = lambda _tariffs: None
 
 
 class Reconcile:
@@ -27,24 +38,33 @@ class Reconcile:
         quotas: QuotaBook,
         configure: Callable[[Catalogue, Mapping[str, float]], None],
         epoch: Callable[[], float] = time.time,
+        followers: Followers | None = None,
     ) -> None:
         """`configure` gives the dispatcher its models and the organisations' weights; `epoch` gives epoch seconds."""
         self._store = store
         self._registry = registry
         self._quotas = quotas
         self._configure = configure
+        self._followers = followers or Followers()
         self._epoch = epoch
         self._models: tuple[ModelSpec, ...] = ()
         self._organisations: tuple[Organisation, ...] = ()
+        self._sites: tuple[SiteFactors, ...] = ()
         self._stored: Sequence[StoredServer] = ()
         self._draining: frozenset[str] = frozenset()
         self._directory = Directory()
         self._revision: int | None = None
 
-    def use_file(self, models: tuple[ModelSpec, ...], organisations: tuple[Organisation, ...]) -> None:
-        """The configuration file was read: its models and organisations hold from now on."""
+    def use_file(
+        self,
+        models: tuple[ModelSpec, ...],
+        organisations: tuple[Organisation, ...],
+        sites: tuple[SiteFactors, ...] = (),
+    ) -> None:
+        """The configuration file was read: its models, organisations and sites hold from now on."""
         self._models = models
         self._organisations = organisations
+        self._sites = sites
         self._revision = None  # so that the next refresh adopts organisations that are new
         self._apply()
 
@@ -59,7 +79,9 @@ class Reconcile:
             self._directory = await self._store.directory()
         self._stored = await self._store.servers()
         self._draining = await self._store.draining()
+        tariffs = await self._store.tariffs()
         self._revision = revision
+        self._followers.tariffs(tariffs)
         self._apply()
         return True
 
@@ -84,6 +106,7 @@ class Reconcile:
         self._registry.set_catalogue(catalogue)
         self._registry.set_directory(replace(self._directory, organisations=organisations))
         self._quotas.set_limits(limits_of(self._registry.directory))
+        self._followers.catalogue(catalogue, self._sites)
         self._configure(catalogue, self._registry.weights())
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ilaas.core.dispatch.events import Grant, Ticket
+from ilaas.core.impact import UNKNOWN, Impact
 from ilaas.core.usage import Usage, UsageRecord
 from ilaas.core.values import Outcome
 from ilaas.services.wishes import Wishes
+
+NOTHING_USED = UNKNOWN._replace(method="")
+"""Of a request that no server worked for."""
 
 
 @dataclass(slots=True)
@@ -20,11 +24,13 @@ class End:
     attempts: int
     ttft_s: float
     duration_s: float
+    impact: Impact = NOTHING_USED
+    price_micro_eur: int = 0
 
 
 def make_record(end: End, wishes: Wishes, ticket: Ticket, grant: Grant | None, finished_at_ms: int) -> UsageRecord:
     """Whole numbers only, and nothing of the content."""
-    key, usage = wishes.key, end.usage
+    key, usage, impact = wishes.key, end.usage, end.impact
     server = grant.server if grant is not None else None
     waited_s = grant.waited_s if grant is not None else end.duration_s
     return UsageRecord(
@@ -54,4 +60,12 @@ def make_record(end: End, wishes: Wishes, ticket: Ticket, grant: Grant | None, f
         queue_ms=int(waited_s * 1000),
         ttft_ms=int(end.ttft_s * 1000),
         duration_ms=int(end.duration_s * 1000),
+        price_micro_eur=end.price_micro_eur,
+        energy_mj=impact.energy_mj,
+        energy_low_mj=impact.energy_low_mj,
+        energy_high_mj=impact.energy_high_mj,
+        co2e_ug=impact.co2e_ug,
+        embodied_co2e_ug=impact.embodied_co2e_ug,
+        impact_method=impact.method,
+        energy_measured=impact.measured,
     )

@@ -24,3 +24,5 @@ class Wishes:
     subjects: tuple[Subject, ...]
     """Whose quotas it counts against."""
     reservation: Reservation
+    wants_impact: bool = False
+    """The client asked to be told its energy and CO2e."""

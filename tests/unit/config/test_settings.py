@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ilaas.app import config_model
+from ilaas.app import config_section
 from ilaas.app.config import load_config, parse_config
 from ilaas.app.config_reference import SECTIONS, filled
 from ilaas.app.settings import Settings
@@ -95,7 +95,7 @@ NOT_OF_THE_FILE = {
 
 
 @pytest.mark.parametrize("section", [kind for kind in SECTIONS.values() if kind.TARGET], ids=lambda kind: kind.__name__)
-def test_every_setting_can_be_written_in_the_file(section: type[config_model.Section]) -> None:
+def test_every_setting_can_be_written_in_the_file(section: type[config_section.Section]) -> None:
     names = {field.name for field in dataclasses.fields(section.TARGET) if field.init}
     written = {name + ending for name in section.model_fields for ending in ("", "_s", "_bytes", "_url")}
     assert names - written == NOT_OF_THE_FILE.get(section.TARGET.__name__, set()) & names

@@ -28,6 +28,8 @@ class QuotaBook:
         self._limits: dict[str, Limits] = {}
         self._defaults: dict[SubjectKind, Limits] = {}
         self._limited = False
+        self.budgeted = False
+        """Whether any limit is in money: asked before a price is estimated."""
         self._day = 0
         self._month = 0
         self._day_end_s = 0
@@ -48,6 +50,8 @@ class QuotaBook:
         self._limits = {subject.id: own for subject, own in limits.items()}
         self._defaults = {kind: own for kind, own in (defaults or {}).items() if own}
         self._limited = bool(self._defaults) or any(self._limits.values())
+        everyones = (*self._limits.values(), *self._defaults.values())
+        self.budgeted = any(own.budget_micro_eur_per_month is not None for own in everyones)
         for account_id, account in list(self._accounts.items()):
             own = self._limits_of(account.subject)
             account.limit(own)
