@@ -350,6 +350,30 @@ def test_no_secret_and_no_content_gets_into_a_line(logs, as_json):
     assert not [secret for secret in ("t0ken", "illness", key, "hunter2", "zzzz") if secret in written]
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_the_trace_of_a_fault_says_where_it_was_and_not_what_the_client_sent(logs, as_json):
+    configure_logging(json=as_json, level="debug", stream=logs)
+    sent = "my illness"
+    for logger in (structlog.get_logger(), logging.getLogger("uvicorn.error")):
+        try:
+            try:
+                int(sent)
+            except ValueError as error:
+                raise KeyError(sent) from error
+        except KeyError:
+            logger.exception("request_failed")
+    try:
+        raise ExceptionGroup(sent, [ValueError(sent), FileNotFoundError(2, "No such file", "/x")])
+    except ExceptionGroup:
+        structlog.get_logger().exception("request_failed")
+    written = logs.getvalue()
+    assert sent not in written
+    assert written.count("builtins.ValueError") == 3
+    assert written.count("builtins.KeyError") == 2
+    assert written.count("test_observe.py") >= 5
+    assert "No such file" in written
+
+
 def test_values_that_json_does_not_know_are_written_all_the_same(logs):
     configure_logging(json=True, stream=logs)
     structlog.get_logger().info("odd", where=Path("/x"), which={Outcome.COMPLETED: object})

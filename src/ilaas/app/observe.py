@@ -7,7 +7,8 @@ import logging
 import re
 import sys
 import time
-from collections.abc import MutableMapping
+import traceback
+from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
@@ -37,6 +38,9 @@ _SECRET_FIELDS = frozenset(
 )
 _SECRET_TEXT = re.compile(r"ilaas-[0-9A-Za-z]{8,}|(?i:bearer)\s+\S+|(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
 
+_SPEAKING = (OSError,)
+"""Errors whose messages are the operating system's. Those of others may quote what a client sent, and are left out."""
+
 _CHATTY = ("httpx", "httpcore", "uvicorn.access", "asyncio", "aiosqlite")
 """Libraries that log each request they make."""
 
@@ -51,7 +55,7 @@ def configure_logging(json: bool, level: str = "info", stream: TextIO | None = N
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        structlog.processors.format_exc_info,
+        trace_without_messages,
         hide_secrets,
     ]
     target = stream if stream is not None else sys.stderr
@@ -74,6 +78,33 @@ def configure_logging(json: bool, level: str = "info", stream: TextIO | None = N
     root.setLevel(number)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def trace_without_messages(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Put the trace of an exception into the line: where it came by, and the kinds of the errors."""
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()
+    if isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        event["exception"] = "\n".join(_trace(error))
+    return event
+
+
+def _trace(error: BaseException) -> Iterator[str]:
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        yield from _trace(before)
+        yield "then:"
+    yield from (line.rstrip() for line in traceback.format_tb(error.__traceback__))
+    said = f": {error}" if isinstance(error, _SPEAKING) else ""
+    yield f"{type(error).__module__}.{type(error).__qualname__}{said}"
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _trace(each)
 
 
 def hide_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -287,7 +287,7 @@ _USAGE_OPTION = b'"stream_options":{"include_usage":true},'
 
 
 def body_for(request: ParsedRequest, server: ServerSpec, drop: tuple[str, ...] = ()) -> bytes:
-    """The body this server gets: served name, usage asked for in streams; our extras, identities and `drop` taken out."""
+    """The body this server gets: served name, usage asked for in streams; extras, identities and `drop` taken out."""
     fields = request.fields
     rename = _length_field_to_rename(request, server.engine)
     ask_usage = request.stream and not request.wants_usage
