@@ -31,7 +31,6 @@ from ilaas.core.usage import UsageRecord
 from ilaas.core.values import Outcome, RequestClass, RoutingMode
 from ilaas.services.reporting import dashboard, report
 
-BATCH = 1_000
 DAYS = 30
 NOW_S = 1_800_000_000.0
 ORGANISATIONS, KEYS, MODELS, SERVERS = 60, 2_000, 20, 40
@@ -41,18 +40,19 @@ REPEATS = 5
 class Traffic:
     """Requests of a month, in the order of time: few organisations, keys and models make most of them."""
 
-    def __init__(self, records: int) -> None:
+    def __init__(self, records: int, batch: int) -> None:
+        self._batch = batch
         self._rng = random.Random(1)
         self._records = records
         self._keys = list(accumulate(1 / (rank + 1) ** 0.8 for rank in range(KEYS)))
         self._models = list(accumulate(1 / (rank + 1) for rank in range(MODELS)))
 
     def batches(self) -> Iterator[list[UsageRecord]]:
-        """A thousand at a time."""
+        """In the sizes in which they are added."""
         first_ms = (day_of(NOW_S) - DAYS + 1) * DAY_S * 1000
         span_ms = DAYS * DAY_S * 1000
-        for first in range(0, self._records, BATCH):
-            count = min(BATCH, self._records - first)
+        for first in range(0, self._records, self._batch):
+            count = min(self._batch, self._records - first)
             keys = self._rng.choices(range(KEYS), cum_weights=self._keys, k=count)
             models = self._rng.choices(range(MODELS), cum_weights=self._models, k=count)
             yield [
@@ -130,7 +130,7 @@ async def timed_ms(work: Callable[[], Awaitable[object]]) -> dict[str, float]:
     return {"first_ms": round(took[0], 1), "median_ms": round(statistics.median(took[1:]), 1)}
 
 
-async def measure(url: str, records: int) -> dict[str, object]:
+async def measure(url: str, records: int, batch: int) -> dict[str, object]:
     """Fill an empty database and ask it."""
     store = SqlStore(url, Secret("a secret for measurements, long enough"))
     await store.open()
@@ -138,7 +138,7 @@ async def measure(url: str, records: int) -> dict[str, object]:
     key = {Dimension.ORGANISATION: frozenset({"universite-0"}), Dimension.KEY: frozenset({f"key_{0:016x}"})}
     organisation = frozenset({"universite-1"})
     try:
-        result: dict[str, object] = {"ingest": await ingest(store, Traffic(records))}
+        result: dict[str, object] = {"ingest": await ingest(store, Traffic(records, batch))}
         result["dashboard"] = await timed_ms(lambda: dashboard(store, NOW_S))
         result["dashboard_of_an_organisation"] = await timed_ms(lambda: dashboard(store, NOW_S, organisation))
         result["report_by_organisation"] = await timed_ms(lambda: report(store, month, [Dimension.ORGANISATION]))
@@ -177,10 +177,11 @@ def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--batch", type=int, default=1_000, help="1000 is the gateway's; larger ones fill faster")
     parser.add_argument("--database", default="sqlite", help="sqlite, postgresql, or an address")
     options = parser.parse_args()
     with database(options.database) as url:
-        result = asyncio.run(measure(url, options.records))
+        result = asyncio.run(measure(url, options.records, options.batch))
     print(json.dumps({"database": options.database, **result}, indent=2))
 
 

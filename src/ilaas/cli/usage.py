@@ -191,7 +191,10 @@ def _print(found: Report, sparklines: Mapping[tuple[str | int, ...], str], names
     if rows:
         rows.append(["total", *[""] * (len(found.columns) - 1), *_numbers(found.total), ""])
     print_table(
-        (*found.columns, *("requests", "failed", "tokens in", "tokens out", "EUR", "Wh", "gCO2e", "tokens a day")),
+        (
+            *found.columns,
+            *("requests", "not completed", "tokens in", "tokens out", "EUR", "Wh", "gCO2e", "tokens a day"),
+        ),
         rows,
         "No usage in this period.",
     )
