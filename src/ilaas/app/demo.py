@@ -109,7 +109,7 @@ async def run_demo(options: DemoOptions, show: Callable[[Demo], Awaitable[None]]
     """Run until SIGINT or SIGTERM, with `show` beside it. Raises ConfigError when it can't start."""
     folder = DemoFolder(options.state_dir)
     folder.check(fresh=options.fresh)
-    if options.port:
+    if options.port is not None:
         _check_free(options.port)
     folder.make(fresh=options.fresh)
     servers = DemoServers(folder.servers_log)
@@ -131,17 +131,20 @@ async def _settings(options: DemoOptions, folder: DemoFolder, servers: DemoServe
     if first:
         if options.port is None:
             _check_free(PORT)
-        ports = await servers.start({})
-        folder.keep_ports(ports)
+    elif options.port is None:
+        _check_free(_settings_of(folder).port)
+    ports = await servers.start(folder.kept_ports())
+    folder.keep_ports(ports)
+    if first:
         folder.config.write_text(configuration(ports, PORT if options.port is None else options.port, OPS_PORT))
-    settings = replace(load_config(folder.config, _environ()), state_dir=folder.path)
+    settings = _settings_of(folder)
     if options.port is not None:
         settings = replace(settings, port=options.port)
-    if not first:
-        if options.port is None and settings.port:
-            _check_free(settings.port)
-        await servers.start(folder.kept_ports())
     return settings if _is_free(settings.ops_port) else replace(settings, ops_port=0)
+
+
+def _settings_of(folder: DemoFolder) -> Settings:
+    return replace(load_config(folder.config, _environ()), state_dir=folder.path)
 
 
 def _environ() -> dict[str, str]:
@@ -211,7 +214,7 @@ async def _until_stopped(demo: Demo, running: _Running, show: Callable[[Demo], A
 
 
 def _check_free(port: int) -> None:
-    if not _is_free(port):
+    if port and not _is_free(port):
         raise ConfigError(
             f"port {port} of this machine is taken; choose another with --port, such as --port {port + 10}"
         )

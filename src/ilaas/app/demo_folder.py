@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from ilaas.app.demo_federation import MARK
 from ilaas.app.run_file import public_url, read_run_file
 from ilaas.core.errors import ConfigError
 
+_URL = re.compile(r"(http://127\.0\.0\.1:)(\d+)")
 _OURS = frozenset(
     {
         "demo.yaml",
@@ -80,7 +82,11 @@ class DemoFolder:
             return {}
 
     def keep_ports(self, ports: Mapping[str, int]) -> None:
-        """Keep them: the configuration file names them."""
+        """Keep them, and put those that changed into the configuration file, whose other changes stay."""
+        moved = {str(port): str(ports[name]) for name, port in self.kept_ports().items() if name in ports}
+        if self.config.exists() and any(old != new for old, new in moved.items()):
+            text = _URL.sub(lambda found: found[1] + moved.get(found[2], found[2]), self.config.read_text())
+            self.config.write_text(text)
         self._ports.write_text(json.dumps(dict(ports)))
 
 

@@ -32,7 +32,10 @@ class DemoServers:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, kept: Mapping[str, int]) -> dict[str, int]:
-        """Start all; returns the port of each. `kept` are ports that must be the same again. Raises ConfigError."""
+        """Start all; returns the port of each: the one in `kept` or the usual one where it is free, else any.
+
+        Raises ConfigError.
+        """
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", __name__),
@@ -47,12 +50,10 @@ class DemoServers:
         process.stdin.write(json.dumps(dict(kept)).encode() + b"\n")
         try:
             line = await asyncio.wait_for(process.stdout.readline(), _START_S)
-            answer = json.loads(line)
+            ports: dict[str, int] = json.loads(line)
         except (TimeoutError, ValueError):
             raise ConfigError(f"the simulated servers did not start; {self._log} says why") from None
-        if "error" in answer:
-            raise ConfigError(answer["error"])
-        return {str(name): int(port) for name, port in answer["ports"].items()}
+        return ports
 
     async def stop(self) -> None:
         """End the process."""
@@ -83,17 +84,14 @@ def _options(server: DemoServer, port: int) -> SimServerOptions:
 
 
 async def _start(server: DemoServer, kept: int | None) -> SimServer:
-    """Listen on the kept port, or on the wanted one or any other. Raises ConfigError."""
-    for port in (kept,) if kept is not None else (server.port, 0):
-        simulated = SimServer(_options(server, port))
-        try:
-            await simulated.start()
-        except OSError:
-            continue
-        return simulated
-    raise ConfigError(
-        f"port {kept} of the demo's server '{server.id}' is taken; stop what uses it, or start over with --fresh"
-    )
+    """Listen on the wanted port, or on any other when it is taken."""
+    simulated = SimServer(_options(server, kept or server.port))
+    try:
+        await simulated.start()
+    except OSError:
+        simulated = SimServer(_options(server, 0))
+        await simulated.start()
+    return simulated
 
 
 async def _serve() -> None:
@@ -103,21 +101,13 @@ async def _serve() -> None:
     kept: dict[str, int] = json.loads(await commands.readline())
     async with contextlib.AsyncExitStack() as running:
         ports = {}
-        try:
-            for server in SERVERS:
-                simulated = await _start(server, kept.get(server.id))
-                running.push_async_callback(simulated.stop)
-                ports[server.id] = simulated.port
-        except ConfigError as error:
-            _answer({"error": error.message})
-            return
-        _answer({"ports": ports})
+        for server in SERVERS:
+            simulated = await _start(server, kept.get(server.id))
+            running.push_async_callback(simulated.stop)
+            ports[server.id] = simulated.port
+        sys.stdout.write(json.dumps(ports) + "\n")
+        sys.stdout.flush()
         await commands.read()  # until the parent closes it or is gone
-
-
-def _answer(value: object) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
