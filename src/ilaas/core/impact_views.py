@@ -41,14 +41,9 @@ def per_1k_json(servers: Iterable[ImpactFactors | None]) -> Json | None:
     impacts = [impact_of(factors, Usage(completion_tokens=_COMPARED_TOKENS)) for factors in servers if factors]
     if not impacts:
         return None
-    energy, usage, embodied = (
-        (
-            sum(each[at] for each in impacts) // len(impacts),
-            min(each[at + 1] for each in impacts),
-            max(each[at + 2] for each in impacts),
-        )
-        for at in (0, 3, 6)
-    )
+    energy = _over([each[0:3] for each in impacts])
+    usage = _over([each[3:6] for each in impacts])
+    embodied = _over([each[6:9] for each in impacts])
     return {
         "energy_wh_per_1k_tokens": _range(energy, _MJ_PER_WH),
         "gco2e_per_1k_tokens": _range(usage, _UG_PER_G),
@@ -90,6 +85,12 @@ def compare(factors: Mapping[str, ImpactFactors | None]) -> list[ModelImpact]:
         )
         for model, impact in ordered
     ]
+
+
+def _over(servers: list[tuple[int, int, int]]) -> tuple[int, int, int]:
+    """The mean of the values, the lowest and the highest bound."""
+    values, lowest, highest = zip(*servers, strict=True)
+    return sum(values) // len(values), min(lowest), max(highest)
 
 
 def _ratio(value: int, base: int) -> float:
