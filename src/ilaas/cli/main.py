@@ -56,7 +56,6 @@ for part in (*TENANCY_APPS, usage.app, tariffs.app, statements.app, weights.app,
 top.add_to(app)
 app.add_typer(sim.app)
 app.add_typer(simulate.app)
-app.add_typer(migrate.app)
 
 
 @app.command(epilog=examples("ilaas version"))

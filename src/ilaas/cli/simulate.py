@@ -85,7 +85,7 @@ def priority(
     )
 )
 def run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario; see docs/simulator.md.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario; see docs/simulation.md.")],
     out: Out = OUT,
     seed: Seed = None,
     live: Live = None,

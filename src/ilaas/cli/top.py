@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -24,6 +23,8 @@ def top(
     config: ConfigFile = None,
 ) -> None:
     """Watch queues, servers and requests, until Ctrl-C. Where the output is no terminal: one line every 5 s."""
+    import asyncio
+
     import httpx
 
     from ilaas.app.run_file import ops_url, read_run_file

@@ -22,8 +22,10 @@ HEAVY = ("sqlalchemy", "fastapi", "uvicorn", "matplotlib", "pydantic", "httpx", 
 
 
 def commands(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    yield path
-    for name, command in getattr(group, "commands", {}).items():
+    inner = getattr(group, "commands", {})
+    if not inner:
+        yield path
+    for name, command in inner.items():
         yield from commands(command, (*path, name))
 
 
@@ -31,7 +33,7 @@ def commands(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 def test_every_command_has_help_with_an_example(ilaas: Ilaas, path: tuple[str, ...]) -> None:
     result = ilaas(*path, "--help")
     assert result.code == 0
-    assert "$ ilaas" in result.out or "ilaas " in result.out.partition("Examples:")[2]
+    assert "ilaas " in result.out.partition("Examples:")[2]
 
 
 def test_help_loads_nothing_heavy() -> None:
