@@ -80,9 +80,7 @@ def configure_logging(json: bool, level: str = "info", stream: TextIO | None = N
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
 
 
-def trace_without_messages(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def trace_without_messages(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Put the trace of an exception into the line: where it came by, and the kinds of the errors."""
     error = event.pop("exc_info", None)
     if error is True:
