@@ -1,11 +1,12 @@
 # Two commands do everything: `make run` (a working federation) and `make test`.
 VENV := .venv
 BIN := $(VENV)/bin
+COMPILED_TESTS := $(addprefix tests/unit/,core dispatch http quota relay services test_registry.py test_writes.py) tests/e2e
 
-.PHONY: run test check format bench setup test-real clean lock
+.PHONY: run test check format bench setup test-real test-compiled compile clean lock
 
 run: $(VENV)/.runtime            ## a federation with simulated sites, ready to call
-	$(BIN)/ilaas demo $(ARGS)
+	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/ilaas demo $(ARGS)
 
 test: setup                      ## every test that runs without a long build
 	$(BIN)/python -m pytest -m "not real" $(ARGS)
@@ -27,7 +28,14 @@ format: setup
 bench: setup                     ## CPU per request and per chunk, side by side with nginx
 	scripts/need.sh nginx nginx-light
 	scripts/bench-router.sh
-	$(BIN)/python -m tests.bench $(ARGS)
+	scripts/compile.sh build
+	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/python -m tests.bench $(ARGS)
+
+compile: setup                   ## the path of a request as machine code; run and bench use it until a source changes
+	scripts/compile.sh build
+
+test-compiled: compile           ## the tests of what is compiled, against what was compiled
+	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/python -m pytest $(COMPILED_TESTS) $(ARGS)
 
 setup: $(VENV)/.runtime $(VENV)/.dev   ## only make .venv
 
@@ -47,4 +55,4 @@ lock: $(VENV)/bin/python         ## renew both lock files from pyproject.toml
 	scripts/lock.sh $(BIN)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -65,7 +65,7 @@ _ONLY_MAX_TOKENS = frozenset({Engine.LLAMACPP, Engine.OLLAMA, Engine.LMDEPLOY})
 _ONLY_MAX_COMPLETION_TOKENS = frozenset({Engine.OPENAI})
 """Its newer models refuse `max_tokens`."""
 
-_RANGES: Mapping[str, tuple[float, float]] = {
+_RANGES: Mapping[str, tuple[int, int]] = {
     "temperature": (0, 2),
     "top_p": (0, 1),
     "presence_penalty": (-2, 2),

@@ -325,14 +325,14 @@ async def test_a_fault_of_ours_ends_in_an_answer_without_a_trace_and_the_process
 ) -> None:
     house = House()
     async with listening(house) as listener:
-        begin = house.inference.begin
-        monkeypatch.setattr(house.inference, "begin", lambda *_: 1 / 0)
+        submit = house.broker.submit
+        monkeypatch.setattr(house.broker, "submit", lambda *_: 1 / 0)
         client = await listener.connect()
         client.send(post(CHAT))
         status, _, body = await client.answer()
         assert (status, orjson.loads(body)["error"]["code"]) == (500, "internal_error")
         assert b"ZeroDivision" not in body
-        monkeypatch.setattr(house.inference, "begin", begin)
+        monkeypatch.setattr(house.broker, "submit", submit)
         again = await listener.connect()
         await asked(listener, again, post(CHAT))
         house.upstream.calls[-1].plain(PLAIN)

@@ -1,0 +1,64 @@
+#!/bin/sh
+# compile.sh build|path: the path of a request as machine code (mypyc), beside the sources and never instead of them.
+#   build  compile when the sources changed; says so and goes on when there is no compiler here
+#   path   print the folder for PYTHONPATH when it was made from exactly these sources by this Python, else nothing
+# What is made is a copy of the whole package with the compiled modules in it, in a folder named by the hash of what it
+# was made from: an edited source is another hash, so that nothing stale can ever be run.
+set -eu
+cd "$(dirname "$0")/.."
+python=$PWD/${PYTHON:-.venv/bin/python}
+modules='core/dispatch/*.py core/quota/*.py core/catalogue.py core/keys.py core/requests.py core/tenancy.py core/usage.py
+    core/values.py core/wire.py services/accounting.py services/admission.py services/answers.py services/client_answer.py
+    services/context.py services/exchange.py services/inference.py services/quotas.py services/records.py
+    services/registry.py services/wishes.py adapters/broker_memory.py adapters/writes.py http/checks.py http/front.py
+    relay/connection.py relay/upstream.py'
+
+[ -x "$python" ] || exit 0
+hash=$({
+    cat "$0"
+    "$python" -c 'import sys, sysconfig; print(sys.version, sysconfig.get_config_var("EXT_SUFFIX"))'
+    find src/ilaas -type f ! -name '*.pyc' | LC_ALL=C sort | xargs sha256sum
+} | sha256sum | cut -c1-16)
+folder=$PWD/build/compiled/$hash
+
+case ${1:-} in
+path)
+    [ ! -d "$folder" ] || echo "$folder"
+    exit 0
+    ;;
+build) ;;
+*)
+    echo "usage: compile.sh build|path" >&2
+    exit 2
+    ;;
+esac
+
+if [ -d "$folder" ]; then
+    echo "compiled already: $folder"
+    exit 0
+fi
+mypyc=$(dirname "$python")/mypyc
+if [ ! -x "$mypyc" ] || ! command -v "${CC:-gcc}" >/dev/null; then
+    echo "not compiled: it needs mypyc (make setup) and gcc; the gateway runs as plain Python"
+    exit 0
+fi
+echo "compiling the path of a request (about a minute) ..."
+rm -rf build/compiled
+work=$folder.work
+mkdir -p "$work"
+cp -r src/ilaas "$work/"
+cd "$work"
+find . -name __pycache__ -prune -exec rm -rf {} +
+printf '[tool.mypy]\nstrict = true\n[[tool.mypy.overrides]]\nmodule = ["httptools.*"]\nignore_missing_imports = true\n' \
+    >pyproject.toml
+files=$(cd ilaas && ls $modules | grep -v __init__ | sed 's#^#ilaas/#')
+if PATH=$(dirname "$python"):$PATH MYPYC_DEBUG_LEVEL=0 "$mypyc" $files >log 2>&1; then
+    rm -rf build pyproject.toml .mypy_cache
+    mv "$work" "$folder"
+    echo "compiled: $folder"
+else
+    tail -n 20 log
+    cd /
+    rm -rf "$work"
+    echo "not compiled: the gateway runs as plain Python"
+fi
