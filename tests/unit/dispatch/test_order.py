@@ -242,3 +242,13 @@ def test_inside_an_organisation_the_order_is_arrival_less_priority(arrivals: lis
     for organisation in "ab":
         mine = [name for name in found if name.startswith(organisation)]
         assert mine == sorted(mine, key=ranks.__getitem__)
+
+
+def test_only_the_age_of_batch_itself_gives_batch_a_share() -> None:
+    desk = Desk(server("s1"), ageing_s=300.0, ageing_share=0.5)
+    desk.ask("held")
+    for number in range(20):
+        desk.ask(f"i{number}")
+    desk.now += 301
+    desk.batch("young")
+    assert "young" not in drained(desk, "held", 20)
