@@ -282,6 +282,9 @@ class FileSection(Section):
     statistics_interval: Interval | None = Field(None, description="Between two readings of a server's statistics")
     health_interval: Interval | None = Field(None, description="Between two health checks of a server")
     power_interval: Interval | None = Field(None, description="Between two readings of the power of a machine")
+    usage_retention_days: Positive | None = Field(
+        None, description="Single usage records are deleted after so many days; the sums by hour and day stay"
+    )
     shutdown_grace: Duration | None = Field(None, description="What answers under way get to end when it stops")
     allow_private_addresses: bool | None = Field(
         None, description="Servers added at run time may have addresses of private networks"

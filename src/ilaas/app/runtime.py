@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,8 @@ from ilaas.app.wiring import Gateway, build
 from ilaas.core.errors import ConfigError, StoreUnavailable
 from ilaas.http.ops import build_ops_app
 from ilaas.http.protocol import protocol_class
+from ilaas.services.retention import apply_retention
+from ilaas.services.settlement import Settlement
 
 __all__ = ["Address", "Run", "serve"]
 
@@ -31,6 +34,9 @@ SWEEP_S = 0.25
 REFRESH_S = 0.5
 """How often the store's revision is asked: half of the second within which a revoked key must be dead."""
 TOUCH_S = 10.0
+RETENTION_S = 3600.0
+WEIGHTS_S = 6 * 3600.0
+"""The window of the weights is 90 days: a few times a day is often enough."""
 BACKLOG = 4096
 IDLE_UPSTREAM_S = 60.0
 """Below the keep-alive of common servers, so that a pooled connection is seldom one that they closed."""
@@ -90,6 +96,8 @@ async def _serve(gateway: Gateway, run: Run) -> None:
                 ("sweep", _every(SWEEP_S, _sweeper(gateway))),
                 ("refresh", _every(REFRESH_S, gateway.reconcile.refresh)),
                 ("touch", _every(TOUCH_S, _toucher(gateway))),
+                ("retention", _every(RETENTION_S, _forgetter(gateway))),
+                ("weights", _every(WEIGHTS_S, _weigher(gateway))),
                 ("power", _every(settings.power_interval_s, gateway.power.read)),
                 *((("watch", watcher.run()),) if watcher is not None else ()),
             )
@@ -179,6 +187,21 @@ def _toucher(gateway: Gateway) -> Callable[[], Awaitable[None]]:
             await gateway.store.touch_keys(used)
 
     return touch
+
+
+def _forgetter(gateway: Gateway) -> Callable[[], Awaitable[None]]:
+    async def forget() -> None:
+        await apply_retention(gateway.store, time.time(), gateway.settings.usage_retention_days)
+
+    return forget
+
+
+def _weigher(gateway: Gateway) -> Callable[[], Awaitable[None]]:
+    async def weigh() -> None:
+        of_file = {each.name: each.weight for each in gateway.settings.organisations}
+        await Settlement(gateway.store, time.time, of_file).refresh_weights(actor="gateway")
+
+    return weigh
 
 
 # -- configuration -----------------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ class Settings:
     health_interval_s: float = 5.0
     power_interval_s: float = 5.0
     """Between two readings of the power of a server's machine."""
+    usage_retention_days: int = 400
+    """Single usage records are deleted after so many days; the sums by hour and day stay."""
     shutdown_grace_s: float = 30.0
     """What answers under way get to come to their end when the gateway is told to stop."""
     allow_private_addresses: bool = False

@@ -20,6 +20,7 @@ from ilaas.core.quota import QuotaBook
 from ilaas.http.admin_api import build_admin_router
 from ilaas.http.app import AppSources, build_app
 from ilaas.http.front import Front
+from ilaas.http.usage_api import build_usage_router
 from ilaas.ports.store import Store
 from ilaas.relay.upstream import HttpUpstream
 from ilaas.services.accounting import Accounting
@@ -122,7 +123,10 @@ def build(settings: Settings) -> Gateway:
             pages=ModelPages(admission, broker, int(gateway.started_at_s), impacts),
             ready=lambda: gateway.ready,
             version=__version__,
-            routers=(build_admin_router(build_governance(settings, store, lambda: registry.catalogue), __version__),),
+            routers=(
+                build_admin_router(build_governance(settings, store, lambda: registry.catalogue), __version__),
+                build_usage_router(admission, store, epoch),
+            ),
         )
     )
     return gateway

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ilaas.core.billing import Tariff
 from ilaas.core.catalogue import Catalogue, ModelSpec
+from ilaas.core.fairness import FairWeight, in_force
 from ilaas.core.impact import SiteFactors
 from ilaas.core.quota import Limits, QuotaBook, Subject
 from ilaas.core.tenancy import Directory, Organisation
@@ -52,6 +53,7 @@ class Reconcile:
         self._sites: tuple[SiteFactors, ...] = ()
         self._stored: Sequence[StoredServer] = ()
         self._draining: frozenset[str] = frozenset()
+        self._fair: Sequence[FairWeight] = ()
         self._directory = Directory()
         self._revision: int | None = None
 
@@ -79,6 +81,7 @@ class Reconcile:
             self._directory = await self._store.directory()
         self._stored = await self._store.servers()
         self._draining = await self._store.draining()
+        self._fair = await self._store.fair_weights()
         tariffs = await self._store.tariffs()
         self._revision = revision
         self._followers.tariffs(tariffs)
@@ -107,7 +110,7 @@ class Reconcile:
         self._registry.set_directory(replace(self._directory, organisations=organisations))
         self._quotas.set_limits(limits_of(self._registry.directory))
         self._followers.catalogue(catalogue, self._sites)
-        self._configure(catalogue, self._registry.weights())
+        self._configure(catalogue, in_force(self._registry.weights(), self._fair))
 
 
 def with_file(stored: Mapping[str, Organisation], of_file: Sequence[Organisation]) -> dict[str, Organisation]:
