@@ -3,12 +3,12 @@ and nothing left under way."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from structlog.testing import capture_logs
 
 from ilaas.core.catalogue import Deadlines, DispatchPolicy
@@ -35,19 +35,19 @@ BROKEN: Wanted = (502, "upstream_stream_broken", "stream_broken")
 BROKEN_IN_STREAM: Wanted = (200, "upstream_stream_broken", "stream_broken")
 
 CASES: dict[str, tuple[Wanted, Wanted]] = {
-    # streamed, whole
+    # streamed, whole; tokens come slowly where some of them must have reached the client before the fault
     "refuse": (NO_CONNECTION, NO_CONNECTION),
     "connect_refuse=0": (NO_CONNECTION, NO_CONNECTION),
     "500": (FAULTY, FAULTY),
     "503": (FAULTY, FAULTY),
     "429": (FAULTY, FAULTY),
     "slow_first_token=9": (SILENT, SILENT),
-    "die_after=5": (BROKEN_IN_STREAM, BROKEN),
-    "close_after=5": (BROKEN_IN_STREAM, BROKEN),
+    "die_after=5,slow_tokens=0.005": (BROKEN_IN_STREAM, BROKEN),
+    "close_after=5,slow_tokens=0.005": (BROKEN_IN_STREAM, BROKEN),
     "hang_before_head": (SILENT, SILENT),
     "hang_in_prefill": (SILENT, SILENT),
-    "hang_after=5": ((200, "idle_timeout", "idle_timeout"), SILENT),
-    "error_event=5": ((200, "500", "upstream_error"), FAULTY),
+    "hang_after=5,slow_tokens=0.005": ((200, "idle_timeout", "idle_timeout"), SILENT),
+    "error_event=5,slow_tokens=0.005": ((200, "500", "upstream_error"), FAULTY),
     "wrong_json": (ANSWER, FAULTY),  # the events of a stream are passed on unread
     "html": (FAULTY, FAULTY),
     "no_done": (ANSWER, ANSWER),
@@ -121,66 +121,72 @@ def check_error(tree: dict[str, Any]) -> str:
     return str(error["code"])
 
 
-async def play(fed: Federation, site: str, key: str, *, stream: bool) -> list[tuple[str, Seen]]:
-    """Each fault once, on a gateway that goes on running; after each nothing may be under way."""
-    seen = []
-    sim = fed.sites[site]
+Played = list[tuple[str, Seen, dict[str, Any]]]
+"""Each case with what the client got and the one record of it."""
+
+
+async def play(fed: Federation, **key_fields: Any) -> tuple[Played, Played]:
+    """Each fault once, streamed and whole, on a gateway that goes on running; after each nothing may be under way."""
+    # a reservation that was not given back would refuse the next request of the key
+    key = await fed.new_key(limits=Limits(simultaneous_requests=2), **key_fields)
+    seen: tuple[list[Seen], list[Seen]] = ([], [])
+    sim = fed.sites["bad"]
     for case in CASES:
         sim.set_failures(case)
-        # the key may have one request at a time: a reservation that was not given back would refuse the next one
-        seen.append((case, await ask(fed, key, stream=stream)))
+        for answers, answer in zip(seen, await asyncio.gather(*(ask(fed, key, stream=s) for s in BOTH)), strict=True):
+            answers.append(answer)
         await fed.at_rest()
         sim.set_failures("")
         await sim.listening()
-    return seen
+    records = sorted(await fed.records(2 * len(CASES)), key=lambda record: record["id"])
+    assert len(records) == 2 * len(CASES)
+    streamed, whole = (
+        list(zip(CASES, answers, [each for each in records if each["streamed"] == stream], strict=True))
+        for stream, answers in zip(BOTH, seen, strict=True)
+    )
+    return streamed, whole
 
 
-@pytest.mark.parametrize("stream", [True, False])
-async def test_alone_a_faulty_server_gives_a_named_error(tmp_path: Path, stream: bool) -> None:
+BOTH = (True, False)
+
+
+async def test_alone_a_faulty_server_gives_a_named_error(tmp_path: Path) -> None:
     site = Site("bad", SimServerOptions(models=("served",), engine=QUICK))
     with capture_logs() as logs:
         async with federation(tmp_path, site, policy=NEVER_DOWN) as fed:
-            key = await fed.new_key(limits=Limits(simultaneous_requests=1))
-            seen = await play(fed, "bad", key, stream=stream)
-            records = sorted(await fed.records(len(CASES)), key=lambda record: record["id"])
-    got = [
-        (case, (each.status, each.code, record["outcome"]))
-        for (case, each), record in zip(seen, records, strict=True)  # strict: exactly one record for each request
-    ]
-    assert got == [(case, wanted[0 if stream else 1]) for case, wanted in CASES.items()]
-    for (case, each), record in zip(seen, records, strict=True):
-        assert record["status"] == each.status, case
-        assert record["streamed"] == stream, case
-        assert ("retry-after" in each.headers) == (each.status in (502, 504) and each.code != BROKEN[1]), case
-        assert bool(record["estimated"]) == (case == "no_usage" or record["outcome"] != "completed"), case
+            both = await play(fed)
+    for index, played in enumerate(both):
+        got = [(case, (each.status, each.code, record["outcome"])) for case, each, record in played]
+        assert got == [(case, wanted[index]) for case, wanted in CASES.items()]
+        for case, each, record in played:
+            assert record["status"] == each.status, case
+            assert ("retry-after" in each.headers) == (each.status in (502, 504) and each.code != BROKEN[1]), case
+            assert bool(record["estimated"]) == (case == "no_usage" or record["outcome"] != "completed"), case
     assert [line for line in logs if line["log_level"] in ("error", "critical")] == []
 
 
-@pytest.mark.parametrize("stream", [True, False])
-async def test_beside_a_good_server_only_what_had_begun_is_lost(tmp_path: Path, stream: bool) -> None:
+async def test_beside_a_good_server_only_what_had_begun_is_lost(tmp_path: Path) -> None:
     bad = Site("bad", SimServerOptions(models=("served",), engine=QUICK))
     good = Site("good", SimServerOptions(models=("served",), engine=QUICK), owner="uni-b")
     async with federation(tmp_path, bad, good, policy=NEVER_DOWN) as fed:
         # uni-a's own server is tried first
-        key = await fed.new_key(limits=Limits(simultaneous_requests=1), routing_mode=RoutingMode.PRIVATE_FIRST)
-        seen = await play(fed, "bad", key, stream=stream)
-        plain = await ask(fed, key, stream=stream)
-        records = sorted(await fed.records(1 + len(CASES)), key=lambda record: record["id"])[:-1]
-    wanted = []
-    for case, both in CASES.items():
-        alone = both[0 if stream else 1]
-        retried = alone[0] != 200
-        tried = (2, "good") if retried else (1, "bad")
-        wanted.append((case, ANSWER if retried else alone, tried))
-    got = [
-        (case, (each.status, each.code, record["outcome"]), (record["attempts"], record["server"]))
-        for (case, each), record in zip(seen, records, strict=True)
-    ]
-    assert got == wanted
-    for case, each in seen:
-        if each.code is None:
-            assert each.content == plain.content, case
-        assert each.headers["x-ilaas-server-site"] in ("site-bad", "site-good")
+        both = await play(fed, routing_mode=RoutingMode.PRIVATE_FIRST)
+        plain = await ask(fed, fed.key, stream=False)
+    for index, played in enumerate(both):
+        wanted = []
+        for case, either in CASES.items():
+            alone = either[index]
+            retried = alone[0] != 200
+            wanted.append((case, ANSWER if retried else alone, (2, "good") if retried else (1, "bad")))
+        got = [
+            (case, (each.status, each.code, record["outcome"]), (record["attempts"], record["server"]))
+            for case, each, record in played
+        ]
+        assert got == wanted
+        for case, each, record in played:
+            if each.code is None:
+                assert each.content == plain.content, case
+            assert each.headers["x-ilaas-server-site"] == f"site-{record['server']}"
 
 
 OTHERS: dict[str, dict[str, Any]] = {
