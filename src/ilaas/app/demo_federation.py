@@ -38,6 +38,8 @@ class DemoModel:
     description: str
     context_window: int
     tool_calling: bool = False
+    parameters: str = ""
+    """Of `parameters_b`, for its energy."""
 
 
 CONTRIBUTORS: Mapping[str, int] = {
@@ -59,6 +61,7 @@ MODELS = (
         served_name="mistralai/Mistral-Small-3.2-24B-Instruct-2506",
         category="generalist",
         description="For everyday work; two sites, so that it stays up when one is down.",
+        parameters="24",
         context_window=65536,
         tool_calling=True,
     ),
@@ -67,6 +70,7 @@ MODELS = (
         served_name="Qwen/Qwen3-Coder-30B-A3B-Instruct",
         category="agentic",
         description="For programming, on a steady server and on spot capacity of a cluster.",
+        parameters="{total: 30.5, active: 3.3}",
         context_window=65536,
         tool_calling=True,
     ),
@@ -75,6 +79,7 @@ MODELS = (
         served_name="mistralai/Magistral-Small-2509",
         category="reasoning",
         description="Thinks before it answers.",
+        parameters="24",
         context_window=32768,
     ),
     DemoModel(
@@ -189,6 +194,7 @@ def _model(model: DemoModel, ports: Mapping[str, int]) -> list[str]:
         f"    description: {model.description}",
         f"    context_window: {model.context_window}",
         *(("    tool_calling: true",) if model.tool_calling else ()),
+        *((f"    parameters_b: {model.parameters}",) if model.parameters else ()),
         "    servers:",
     ]
     for server in SERVERS:
