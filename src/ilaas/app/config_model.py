@@ -66,6 +66,9 @@ class LimitsSection(Section):
     max_body: Size | None = Field(None, description="Largest request body; above it 413")
     max_header: Size | None = Field(None, description="Largest request head; above it 431")
     header_timeout: Interval | None = Field(None, description="From the first byte to the whole head")
+    linger: Duration | None = Field(
+        None, description="After a refusal in mid-request: how long what the client still sends is dropped"
+    )
     client_write_buffer: Size | None = Field(
         None, description="Held for a client that reads slowly, before its server is no longer read"
     )

@@ -21,3 +21,5 @@ class Limits:
     max_connections: int = 20_000
     keep_alive_s: float = 75.0
     """An idle connection is kept this long for the next request."""
+    linger_s: float = 2.0
+    """After a refusal in mid-request: so long what the client still sends is dropped, and it can read the answer."""

@@ -31,9 +31,6 @@ INFERENCE_PATHS = {path.encode(): path for path in ENDPOINTS}
 EARLY_CHECK_BYTES = 64 * 1024
 """A body larger than this (or of unknown length) is only received from a caller with a valid key."""
 
-LINGER_S = 2.0
-"""After a refusal in mid-request: how long what the client still sends is dropped, so that it can read the answer."""
-
 log = structlog.get_logger(__name__)
 
 
@@ -258,7 +255,7 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         self._keep_alive = False
         self._write_answer(error.status, error_headers(error), error_body(error))
-        self.loop.call_later(LINGER_S, self._writes.close, self.transport)
+        self.loop.call_later(self._limits.linger_s, self._writes.close, self.transport)
 
     # -- ports.client.AnswerWriter -------------------------------------------------------------------------------------
 

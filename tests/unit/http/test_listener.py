@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -30,7 +31,7 @@ async def asked(listener: Listener, client: Client, data: bytes) -> None:
 async def refused(data: bytes, limits: Limits | None = None) -> tuple[int, dict[str, str]]:
     """The status and error of a request that must never reach a server; the connection is closed after it."""
     house = House()
-    async with listening(house, limits) as listener:
+    async with listening(house, replace(limits or Limits(), linger_s=0.01)) as listener:
         client = await listener.connect()
         client.send(data)
         status, headers, body = await client.answer()
