@@ -9,6 +9,7 @@ is closed after the answer, as RFC 9112 (9.3.2) allows; no client of ours pipeli
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -30,6 +31,9 @@ INFERENCE_PATHS = {path.encode(): path for path in ENDPOINTS}
 
 EARLY_CHECK_BYTES = 64 * 1024
 """A body larger than this (or of unknown length) is only received from a caller with a valid key."""
+
+UNSENT_BYTES = 128 * 1024
+"""What the system takes at most for a client before it is on the wire: more would wait there for slow readers only."""
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +86,9 @@ class GatewayProtocol(HttpToolsProtocol):
         """A client connected."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=self._limits.client_write_buffer_bytes)
+        client = transport.get_extra_info("socket")
+        if client is not None and client.family != socket.AF_UNIX:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self._front.connections.add(self)
         if len(self._front.connections) > self._limits.max_connections:
             transport.abort()

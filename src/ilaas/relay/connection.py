@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,9 @@ from ilaas.ports.runtime import Writes
 from ilaas.ports.upstream import UpstreamSink
 
 MAX_HEAD_BYTES = 64 * 1024
+
+RECEIVE_BUFFER_BYTES = 256 * 1024
+"""The system's own buffer of an answer: it grows to megabytes otherwise, which a slow client would keep full."""
 
 MAX_UNPACKED_BYTES = 16 * 1024 * 1024
 """Of one packet."""
@@ -115,6 +119,9 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open."""
         self.transport = transport  # type: ignore[assignment]  # a stream transport, by construction
+        server = transport.get_extra_info("socket")
+        if server is not None:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
         """Parse a packet; the sink gets its body bytes in one call.
