@@ -34,6 +34,8 @@ SWEEP_S = 0.25
 REFRESH_S = 0.5
 """How often the store's revision is asked: half of the second within which a revoked key must be dead."""
 TOUCH_S = 10.0
+COUNTERS_S = 60.0
+"""How often quotas of days and months learn what late records and other gateways have counted."""
 RETENTION_S = 3600.0
 WEIGHTS_S = 6 * 3600.0
 """The window of the weights is 90 days: a few times a day is often enough."""
@@ -73,6 +75,7 @@ async def serve(settings: Settings, run: Run) -> None:
         try:
             gateway.reconcile.use_file(settings.models, settings.organisations, settings.sites)
             await gateway.reconcile.refresh()
+            await gateway.counters.load()
             await _serve(gateway, run)
         finally:
             await gateway.outbox.close()
@@ -94,7 +97,8 @@ async def _serve(gateway: Gateway, run: Run) -> None:
                 ("outbox", gateway.outbox.run(gateway.store)),
                 ("monitor", gateway.monitor.run()),
                 ("sweep", _every(SWEEP_S, _sweeper(gateway))),
-                ("refresh", _every(REFRESH_S, gateway.reconcile.refresh)),
+                ("refresh", _every(REFRESH_S, _refresher(gateway))),
+                ("counters", _every(COUNTERS_S, gateway.counters.load)),
                 ("touch", _every(TOUCH_S, _toucher(gateway))),
                 ("retention", _every(RETENTION_S, _forgetter(gateway))),
                 ("weights", _every(WEIGHTS_S, _weigher(gateway))),
@@ -178,6 +182,14 @@ def _sweeper(gateway: Gateway) -> Callable[[], Awaitable[None]]:
             gateway.upstream.drop_idle(IDLE_UPSTREAM_S)
 
     return sweep
+
+
+def _refresher(gateway: Gateway) -> Callable[[], Awaitable[None]]:
+    async def refresh() -> None:
+        await gateway.reconcile.refresh()
+        await gateway.counters.load_new()
+
+    return refresh
 
 
 def _toucher(gateway: Gateway) -> Callable[[], Awaitable[None]]:

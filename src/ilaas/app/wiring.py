@@ -26,6 +26,7 @@ from ilaas.relay.upstream import HttpUpstream
 from ilaas.services.accounting import Accounting
 from ilaas.services.admission import Admission
 from ilaas.services.context import Context, InferencePolicy
+from ilaas.services.counters import Counters
 from ilaas.services.impacts import Impacts
 from ilaas.services.inference import Inference
 from ilaas.services.models import ModelPages
@@ -44,6 +45,7 @@ class Gateway:
     outbox: FileOutbox
     registry: Registry
     reconcile: Reconcile
+    counters: Counters
     broker: MemoryBroker
     upstream: HttpUpstream
     accounting: Accounting
@@ -107,6 +109,7 @@ def build(settings: Settings) -> Gateway:
             broker.configure,
             followers=Followers(catalogue=impacts.use, tariffs=prices.set_tariffs),
         ),
+        counters=Counters(store, registry, quotas, clock, epoch),
         broker=broker,
         upstream=upstream,
         accounting=accounting,

@@ -95,6 +95,11 @@ class Limits:
     def __bool__(self) -> bool:
         return any(getattr(self, name) is not None for name in LimitName)
 
+    @property
+    def has_periods(self) -> bool:
+        """Whether any of them counts over a day or a month."""
+        return any(getattr(self, name) is not None for name in _LONG)
+
 
 _WORDS = {
     LimitName.REQUESTS_PER_MINUTE: "requests per minute",
