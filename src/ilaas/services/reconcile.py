@@ -89,9 +89,12 @@ class Reconcile:
         return True
 
     async def _adopt(self) -> bool:
-        """Put the file's organisations into the store, so that they can have projects, keys and people there."""
+        """Put the file's organisations into the store, so that they can have projects, keys and people there.
+
+        Only their names: what the file says of them would otherwise hold on after it was taken out of the file.
+        """
         missing = [each for each in self._organisations if each.name not in self._directory.organisations]
-        for each in missing:
+        for each in (Organisation(name=each.name) for each in missing):
             line = AuditLine(
                 at_s=self._epoch(),
                 actor="configuration file",
@@ -114,12 +117,19 @@ class Reconcile:
 
 
 def with_file(stored: Mapping[str, Organisation], of_file: Sequence[Organisation]) -> dict[str, Organisation]:
-    """The organisations in force: the file decides what it can say; the rest (agreement and so on) is the store's."""
+    """The organisations in force: what the file says holds; all that it leaves out is the store's.
+
+    A weight of 1, taking part and no limits at all are the defaults, and count as left out.
+    """
     organisations = dict(stored)
     for each in of_file:
         known = stored.get(each.name, each)
         organisations[each.name] = replace(
-            each, kind=known.kind, agreement=known.agreement, model_limits=known.model_limits
+            known,
+            weight=known.weight if each.weight == 1.0 else each.weight,
+            contributor=each.contributor and known.contributor,
+            consumer=each.consumer and known.consumer,
+            limits=each.limits or known.limits,
         )
     return organisations
 

@@ -229,7 +229,9 @@ class Settlement:
 
     async def _configured(self) -> dict[str, float]:
         stored = (await self._store.directory()).organisations
-        return {**{name: each.weight for name, each in stored.items()}, **self._of_file}  # the file decides
+        weights = {name: each.weight for name, each in stored.items()}
+        # The file decides, unless it has the default: as for the dispatcher, `reconcile.with_file`.
+        return {**self._of_file, **weights, **{name: own for name, own in self._of_file.items() if own != 1.0}}
 
     async def _derived(self, organisations: Mapping[str, float]) -> Mapping[str, FairWeight]:
         now = self._epoch()

@@ -100,7 +100,8 @@ async def test_an_organisation_that_is_no_consumer_sends_no_requests(world: Worl
 
 async def test_an_organisation_of_the_file_is_adopted_once_so_that_it_can_have_projects(world: World) -> None:
     await world.begin(Organisation(name="Angers", weight=5.0))
-    assert (await world.store.directory()).organisations["Angers"].weight == 5.0
+    assert "Angers" in (await world.store.directory()).organisations
+    assert world.registry.directory.organisations["Angers"].weight == 5.0
     assert (await world.store.audit(limit=1))[0].actor == "configuration file"
     revision = await world.store.revision()
     assert not await world.reconcile.refresh()
@@ -119,3 +120,20 @@ async def test_the_file_decides_what_it_can_say_of_an_organisation_and_the_store
     await world.reconcile.refresh()
     found = world.registry.directory.organisations["Lille"]
     assert (found.weight, found.kind, found.agreement) == (5.0, OrganisationKind.PARTNER, agreement)
+
+
+async def test_what_the_file_leaves_out_of_an_organisation_can_be_set_at_run_time(world: World) -> None:
+    await world.begin(Organisation(name="Lille"))
+    limits = Limits(tokens_per_day=5)
+    await world.store.change_organisation(LILLE, replace(LILLE, weight=3.0, consumer=False, limits=limits), LINE)
+    await world.reconcile.refresh()
+    found = world.registry.directory.organisations["Lille"]
+    assert (found.weight, found.consumer, found.contributor, found.limits) == (3.0, False, True, limits)
+    assert world.book.limits_of(Subject.of_organisation("Lille")) == limits
+
+
+async def test_what_is_taken_out_of_the_file_holds_no_longer(world: World) -> None:
+    await world.begin(Organisation(name="Brest", weight=5.0, consumer=False, limits=Limits(tokens_per_day=5)))
+    world.reconcile.use_file((), (Organisation(name="Brest"),))
+    await world.reconcile.refresh()
+    assert world.registry.directory.organisations["Brest"] == Organisation(name="Brest")
