@@ -12,8 +12,9 @@ python=$PWD/${PYTHON:-.venv/bin/python}
 values='core/dispatch/events.py core/quota/limits.py'
 modules='core/dispatch/*.py core/quota/*.py core/keys.py core/requests.py core/wire.py services/accounting.py
     services/admission.py services/answers.py services/client_answer.py services/context.py services/exchange.py
-    services/inference.py services/quotas.py services/records.py services/registry.py services/wishes.py services/impacts.py services/prices.py
-    adapters/broker_memory.py adapters/writes.py http/checks.py http/front.py relay/connection.py relay/upstream.py'
+    services/inference.py services/quotas.py services/records.py services/registry.py services/wishes.py
+    services/impacts.py services/prices.py adapters/broker_memory.py adapters/writes.py http/checks.py http/front.py
+    relay/connection.py relay/upstream.py'
 
 [ -x "$python" ] || exit 0
 hash=$({
