@@ -39,6 +39,8 @@ COUNTERS_S = 60.0
 RETENTION_S = 3600.0
 WEIGHTS_S = 6 * 3600.0
 """The window of the weights is 90 days: a few times a day is often enough."""
+FIRST_WEIGHTS_S = 60.0
+"""Soon after the start, so that a gateway that is restarted every few hours derives them too."""
 BACKLOG = 4096
 IDLE_UPSTREAM_S = 60.0
 """Below the keep-alive of common servers, so that a pooled connection is seldom one that they closed."""
@@ -101,7 +103,7 @@ async def _serve(gateway: Gateway, run: Run) -> None:
                 ("counters", _every(COUNTERS_S, gateway.counters.load)),
                 ("touch", _every(TOUCH_S, _toucher(gateway))),
                 ("retention", _every(RETENTION_S, _forgetter(gateway))),
-                ("weights", _every(WEIGHTS_S, _weigher(gateway))),
+                ("weights", _every(WEIGHTS_S, _weigher(gateway), first_s=FIRST_WEIGHTS_S)),
                 ("power", _every(settings.power_interval_s, gateway.power.read)),
                 *((("watch", watcher.run()),) if watcher is not None else ()),
             )
@@ -152,11 +154,11 @@ async def _drain(gateway: Gateway, server: uvicorn.Server, serving: asyncio.Task
 # -- the loops beside the requests -------------------------------------------------------------------------------------
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Do it again and again; one failure is logged and does not end the loop."""
+async def _every(seconds: float, work: Callable[[], Awaitable[object]], *, first_s: float | None = None) -> None:
+    """Do it again and again; one failure is logged and does not end the loop. `first_s` waits before the first."""
     failing = False
+    await asyncio.sleep(seconds if first_s is None else first_s)
     while True:
-        await asyncio.sleep(seconds)
         try:
             await work()
             failing = False
@@ -166,6 +168,7 @@ async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
             failing = True
         except Exception:  # the loop must outlive any fault of its work: it is what ends deadlines and revocations
             log.exception("loop_failed", work=getattr(work, "__qualname__", "?"))
+        await asyncio.sleep(seconds)
 
 
 def _sweeper(gateway: Gateway) -> Callable[[], Awaitable[None]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 
 import pytest
 
 from ilaas.adapters.store_memory import MemoryStore
-from ilaas.core.catalogue import ModelSpec
+from ilaas.core.catalogue import Catalogue, ModelSpec
 from ilaas.core.errors import Forbidden, ModelNotFound
+from ilaas.core.fairness import FairWeight
 from ilaas.core.keys import digest
 from ilaas.core.quota import Limits, QuotaBook, Subject
 from ilaas.core.tenancy import Agreement, Key, Organisation, OrganisationKind, Project
@@ -30,8 +32,13 @@ class World:
         self.store = MemoryStore(lambda: 10.0)
         self.registry = Registry(PEPPER)
         self.book = QuotaBook()
-        self.reconcile = Reconcile(self.store, self.registry, self.book, lambda catalogue, weights: None)
+        self.weights: Mapping[str, float] = {}
+        self.reconcile = Reconcile(self.store, self.registry, self.book, self.configure)
         self.admission = Admission(self.registry, lambda: 10.0)
+
+    def configure(self, _catalogue: Catalogue, weights: Mapping[str, float]) -> None:
+        """What the dispatcher is told."""
+        self.weights = weights
 
     async def begin(self, *of_file: Organisation) -> None:
         self.reconcile.use_file((ModelSpec(name="mistral"), ModelSpec(name="llama")), of_file)
@@ -137,3 +144,14 @@ async def test_what_is_taken_out_of_the_file_holds_no_longer(world: World) -> No
     world.reconcile.use_file((), (Organisation(name="Brest"),))
     await world.reconcile.refresh()
     assert world.registry.directory.organisations["Brest"] == Organisation(name="Brest")
+
+
+async def test_the_dispatcher_shares_by_the_weights_set_by_hand_and_by_those_of_the_formula(world: World) -> None:
+    await world.begin(Organisation(name="Angers", weight=5.0), Organisation(name="Brest", weight=7.0))
+    by_formula = [FairWeight(organisation=name, weight=0.5) for name in ("Lille", "Angers")]
+    await world.store.put_fair_weights([*by_formula, FairWeight(organisation="Brest", weight=2.5, by_hand=True)], LINE)
+    await world.reconcile.refresh()
+    assert world.weights == {"Lille": 0.5, "Angers": 5.0, "Brest": 2.5}
+    await world.store.drop_fair_weight("Brest", LINE)
+    await world.reconcile.refresh()
+    assert world.weights["Brest"] == 7.0
