@@ -205,15 +205,24 @@ class EventStream:
         return self._separator.join(kept)
 
     def finished(self) -> bool:
-        """Whether the answer is whole: `[DONE]` came, or a finish reason last (transformers sends no `[DONE]`)."""
-        return self.done or _FINISHED.search(self._last) is not None
+        """Whether the answer is whole: `[DONE]` came, or a finish reason or the usage chunk last (without `[DONE]`)."""
+        if self.done or _FINISHED.search(self._last) is not None:
+            return True
+        if b'"usage"' not in self._last:
+            return False
+        event = self._last_event() or {}
+        usage = read_usage(event.get("usage"))
+        return event.get("choices") == [] and usage is not None and usage.completion_tokens > 0
 
     def failed(self) -> bool:
         """Whether the server's last event was an error."""
         if b'"error"' not in self._last:
             return False
-        event = _payload(self._last.rstrip().rpartition(self._separator or b"\n\n")[2])
+        event = self._last_event()
         return event is not None and bool(event.get("error")) and not event.get("choices")
+
+    def _last_event(self) -> dict[str, Any] | None:
+        return _payload(self._last.rstrip().rpartition(self._separator or b"\n\n")[2])
 
     def ending(self, estimate: Usage, extra: Mapping[str, Any] | None = None) -> bytes:
         """What is missing at the end: the usage chunk if it was asked for and not sent, `extra`, and `[DONE]`."""
@@ -236,7 +245,7 @@ class EventStream:
 
     def _chunk(self, fields: Mapping[str, Any]) -> bytes:
         """OpenAI's extra chunk with empty choices, in the name of the stream's other chunks."""
-        last = _payload(self._last.rstrip().rpartition(self._separator or b"\n\n")[2]) or {}
+        last = self._last_event() or {}
         chunk: dict[str, Any] = {name: last[name] for name in ("id", "object", "created", "model") if name in last}
         chunk["choices"] = []
         chunk.update(fields)

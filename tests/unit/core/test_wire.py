@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ilaas.core.upstream_errors import normalise
 from ilaas.core.usage import Usage
-from ilaas.core.wire import DONE, EventStream, PlainAnswer, error_event
+from ilaas.core.wire import DONE, EventStream, PlainAnswer, error_event, with_field
 
 PUBLIC = b'"public"'
 ESTIMATE = Usage(7, 3, estimated=True)
@@ -81,6 +81,37 @@ def test_a_server_without_done_and_with_usage_on_the_last_chunk_is_completed() -
     assert len(got) == 3
     assert stream.usage is not None
     assert stream.usage.prompt_tokens == 11
+
+
+@pytest.mark.parametrize("wants_usage", [False, True])
+def test_a_server_without_done_that_ends_with_the_usage_chunk_is_completed(wants_usage: bool) -> None:
+    stream = EventStream(PUBLIC, wants_usage=wants_usage)
+    got = events(through(stream, TEXT + USAGE_EVENT, [len(TEXT)]))
+    assert stream.finished()
+    assert got.count(b"[DONE]") == 1
+    assert any(isinstance(tree, dict) and tree.get("usage") for tree in got) is wants_usage
+
+
+def test_extra_fields_go_before_the_end_in_the_name_of_the_other_chunks() -> None:
+    stream = EventStream(PUBLIC, wants_usage=False, holds_end=True)
+    got = events(stream.feed(TEXT + USAGE_EVENT + DONE) + stream.ending(Usage(), {"more": 1}))
+    assert got[-2:] == [{**got[-2], "choices": [], "more": 1}, b"[DONE]"]  # type: ignore[dict-item]
+    assert (got[-2]["id"], got[-2]["model"]) == ("c1", "public")  # type: ignore[index]
+    assert got.count(b"[DONE]") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"a": 1}', b'{"a": 1,"n":[2]}'),
+        (b' {"a":{}} \n', b'{"a":{},"n":[2]}'),
+        (b"{ }", b'{"n":[2]}'),
+        (b"[1]", b"[1]"),
+        (b"", b""),
+    ],
+)
+def test_a_field_is_added_to_an_object_and_to_nothing_else(body: bytes, told: bytes) -> None:
+    assert with_field(body, "n", [2]) == told
 
 
 def test_a_server_without_usage_gives_an_estimated_chunk_to_who_asked_for_it() -> None:
