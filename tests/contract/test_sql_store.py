@@ -129,7 +129,8 @@ async def test_the_audit_trail_can_be_neither_changed_nor_shortened(database_url
     await store.open()
     await store.put_organisation(LILLE, line())
     engine = create_async_engine(parsed_url(database_url))
-    for statement in ("UPDATE audit SET actor = 'nobody'", "DELETE FROM audit"):
+    emptied = ("TRUNCATE audit",) if database_url.startswith("postgresql") else ()  # SQLite has no such statement
+    for statement in ("UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", *emptied):
         with pytest.raises(Exception, match="append-only"):
             async with engine.begin() as connection:
                 await connection.execute(text(statement))
