@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -59,10 +60,21 @@ def _attribute(column: Column[Any]) -> str:
 
 
 _sqlite_row = attrgetter(*map(_attribute, USAGE_RECORDS.columns))
-_SQLITE_INSERT = (
-    f"INSERT INTO {USAGE_RECORDS.name} ({_NAMES}) "  # noqa: S608  # names of our own columns
-    f"VALUES ({', '.join('?' * len(USAGE_RECORDS.columns))}) ON CONFLICT (id) DO NOTHING"
-)
+_ROWS_AT_ONCE = 200
+"""Of one statement. The driver lets go of the interpreter's lock at each step of a statement, and to have it back the
+event loop must give way: a statement for each record cost the loop more than the record itself."""
+
+
+def _sqlite_insert(rows: int) -> str:
+    row = f"({', '.join('?' * len(USAGE_RECORDS.columns))})"
+    return (
+        f"INSERT INTO {USAGE_RECORDS.name} ({_NAMES}) "  # noqa: S608  # names of our own columns
+        f"VALUES {', '.join([row] * rows)} ON CONFLICT (id) DO NOTHING"
+    )
+
+
+_SQLITE_INSERT = _sqlite_insert(1)
+_SQLITE_INSERT_MANY = _sqlite_insert(_ROWS_AT_ONCE)
 
 
 def _upsert(one: RollUp) -> str:
@@ -82,7 +94,11 @@ def _add_to_sqlite(connection: sqlite3.Connection, records: Sequence[UsageRecord
         # Rows get growing numbers: those above the last one are the new ones.
         (last,) = connection.execute("SELECT coalesce(max(rowid), 0) FROM usage_records").fetchone()
         before = connection.total_changes
-        connection.executemany(_SQLITE_INSERT, map(_sqlite_row, records))
+        whole = len(records) - len(records) % _ROWS_AT_ONCE
+        for start in range(0, whole, _ROWS_AT_ONCE):
+            values = chain.from_iterable(map(_sqlite_row, records[start : start + _ROWS_AT_ONCE]))
+            connection.execute(_SQLITE_INSERT_MANY, tuple(values))
+        connection.executemany(_SQLITE_INSERT, map(_sqlite_row, records[whole:]))
         count = connection.total_changes - before
         if count < len(records):
             records = _new_ones(connection, records, last)
