@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.responses import JSONResponse, Response
 
-from ilaas.http.admin_api import audit, keys, organisations, people, projects, roles, servers
+from ilaas.http.admin_api import audit, finance, keys, organisations, people, projects, roles, servers
 from ilaas.http.admin_api.door import guarded_route
 from ilaas.http.admin_api.shapes import ErrorBody
 from ilaas.services.governance import Governance
@@ -32,9 +32,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     503: {"model": ErrorBody, "description": "The database does not answer."},
 }
 _ABOUT = (
-    "Organisations, projects, keys, people, roles, servers, models and the audit trail of a federation. "
-    "Lists come in pages; `next_cursor` is opaque. A PATCH needs the ETag of the last answer in If-Match. "
-    "A POST with an Idempotency-Key is done once; its repetition is answered the same, without the secret."
+    "Organisations, projects, keys, people, roles, servers, models, the audit trail, usage, tariffs and closed "
+    "statements of a federation. Lists come in pages; `next_cursor` is opaque. A PATCH needs the ETag of the last "
+    "answer in If-Match. A POST with an Idempotency-Key is done once; its repetition is answered the same, without the "
+    "secret."
 )
 
 
@@ -51,7 +52,7 @@ def build_admin_router(
         dependencies=[Security(HTTPBearer(auto_error=False, description="A personal access token"))],
         responses=_ERRORS,
     )
-    for part in (organisations, projects, keys, people, roles, servers, audit):
+    for part in (organisations, projects, keys, people, roles, servers, audit, finance):
         part.add_routes(api, governance)
     for add_routes in parts:
         add_routes(api)

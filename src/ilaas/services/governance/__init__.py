@@ -1,4 +1,5 @@
-"""How the federation is governed: organisations, projects, keys, people, roles, servers and the audit trail.
+"""How the federation is governed: organisations, projects, keys, people, roles, servers, the audit trail
+and the books.
 
 A file per kind of thing. Every method takes the caller and asks `core.rights.may` first; what the caller may not even
 see is `NotFound`, what is seen and may not be done is `Forbidden`. The HTTP API, the portal and the command line use
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ilaas.services.governance.audit import AuditTrail
+from ilaas.services.governance.finance import Finance
 from ilaas.services.governance.keys import Keys
 from ilaas.services.governance.office import Office
 from ilaas.services.governance.organisations import Organisations
@@ -35,6 +37,7 @@ class Governance:
     tokens: Tokens
     servers: Servers
     audit: AuditTrail
+    finance: Finance
     repeats: Repeats
 
     @classmethod
@@ -49,5 +52,6 @@ class Governance:
             tokens=Tokens(office),
             servers=Servers(office),
             audit=AuditTrail(office),
+            finance=Finance(office),
             repeats=Repeats(office),
         )
