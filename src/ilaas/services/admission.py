@@ -56,12 +56,22 @@ class Admission:
         model = self._registry.catalogue.by_name.get(name)
         if model is not None and self._may_use(key, model):
             return model
-        near = self._registry.catalogue.near(name, [model.name for model in self.models(key)])
+        near = self._near(key, name)
         if near:
             hint = " Did you mean " + " or ".join(f"'{candidate}'" for candidate in near) + "?"
         else:
             hint = " GET /v1/models lists those you may use."
         raise ModelNotFound(f"The model '{name[:100]}' does not exist or is not open to your key.{hint}", param="model")
+
+    def _near(self, key: Key, name: str) -> list[str]:
+        """Public names of models with a name or alias that resembles it, also without the part before its last slash."""
+        meant: dict[str, str] = {}
+        for model in self.models(key):
+            for spelling in (model.name, *model.aliases):
+                meant.setdefault(spelling, model.name)
+                meant.setdefault(spelling.rpartition("/")[2], model.name)
+        near = self._registry.catalogue.near(name, meant)
+        return list(dict.fromkeys(meant[spelling] for spelling in near))
 
     def models(self, key: Key) -> list[ModelSpec]:
         """All models the key may use, in the catalogue's order."""

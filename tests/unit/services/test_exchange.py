@@ -95,6 +95,13 @@ def test_an_unknown_model_is_answered_with_near_names() -> None:
     assert "'public'" in asked.writer.error["message"]
 
 
+@pytest.mark.parametrize("asked_for", ["Mistral-24B", "mistralai/mistral-24b", "mistral/Mistral-24B-Instruct"])
+def test_near_names_are_found_by_the_long_names_too(asked_for: str) -> None:
+    house = House(model_fields={"aliases": ("mistralai/Mistral-24B",)})
+    asked = house.ask({"model": asked_for, "messages": [{"role": "user", "content": "x"}]})
+    assert asked.writer.error["message"].endswith("Did you mean 'public'?")
+
+
 def test_a_model_of_other_organisations_is_not_there_for_this_key() -> None:
     house = House(model_fields={"organisations": frozenset({"uni-b"})})
     assert house.ask().writer.status == 404
