@@ -64,7 +64,7 @@ class Admission:
         raise ModelNotFound(f"The model '{name[:100]}' does not exist or is not open to your key.{hint}", param="model")
 
     def _near(self, key: Key, name: str) -> list[str]:
-        """Public names of models with a name or alias that resembles it, also without the part before its last slash."""
+        """Public names of models that have a name like it, aliases and what follows a slash in them included."""
         meant: dict[str, str] = {}
         for model in self.models(key):
             for spelling in (model.name, *model.aliases):
