@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ilaas.core.errors import IlaasError, MethodNotAllowed, NotFound
 from ilaas.core.requests import ENDPOINTS
@@ -19,6 +23,10 @@ from ilaas.services.answers import error_body, error_headers
 from ilaas.services.models import ModelPages
 
 log = structlog.get_logger(__name__)
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
+_LOOK = ["GET", "HEAD"]
+"""Probes and monitors ask for the head alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,28 +48,28 @@ def build_app(sources: AppSources) -> FastAPI:
     def caller(request: Request) -> Key:
         return sources.admission.authenticate(dict(request.scope["headers"]))
 
-    @app.get("/health/liveness", response_class=PlainTextResponse)
+    @app.api_route("/health/liveness", methods=_LOOK, response_class=PlainTextResponse)
     async def liveness() -> str:
         return "OK"
 
-    @app.get("/health/readiness")
+    @app.api_route("/health/readiness", methods=_LOOK)
     async def readiness() -> Response:
         ready = sources.ready()
         return PlainTextResponse("OK" if ready else "KO", status_code=200 if ready else 503)
 
-    @app.get("/health")
+    @app.api_route("/health", methods=_LOOK)
     async def health() -> Response:
         return await readiness()
 
-    @app.get("/version")
+    @app.api_route("/version", methods=_LOOK)
     async def version() -> dict[str, str]:
         return {"name": "ilaas", "version": sources.version}
 
-    @app.get("/v1/models")
+    @app.api_route("/v1/models", methods=_LOOK)
     async def models(request: Request) -> dict[str, Any]:
         return {"object": "list", "data": sources.pages.all(caller(request))}
 
-    @app.get("/v1/models/{name:path}")
+    @app.api_route("/v1/models/{name:path}", methods=_LOOK)
     async def model(name: str, request: Request) -> dict[str, Any]:
         return sources.pages.one(caller(request), name)
 
@@ -70,7 +78,30 @@ def build_app(sources: AppSources) -> FastAPI:
     app.add_exception_handler(IlaasError, _ilaas_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _fault)
+    app.add_middleware(_RequestIds)
     return app
+
+
+class _RequestIds:
+    """Names every request in its answer: as the client named it, else with a name of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(b"x-request-id", b"")
+        request_id = given.decode() if _REQUEST_ID.match(given) else str(uuid.uuid4())
+        scope["ilaas.request_id"] = request_id
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        await self._app(scope, receive, named)
 
 
 def _answer(error: IlaasError) -> Response:
@@ -112,5 +143,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _fault(request: Request, error: Exception) -> Response:
     """A fault of ours: the trace goes to the log, never to the client."""
-    log.error("request_failed", path=request.url.path, exc_info=error)
-    return _answer(IlaasError("The gateway failed on this request; it was logged."))
+    request_id = request.scope["ilaas.request_id"]  # this answer is given outside of the middleware
+    log.error("request_failed", path=request.url.path, request_id=request_id, exc_info=error)
+    answer = _answer(IlaasError("The gateway failed on this request; it was logged."))
+    answer.headers["x-request-id"] = request_id
+    return answer

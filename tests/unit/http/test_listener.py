@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import orjson
 import pytest
+from fastapi import APIRouter
 
 from ilaas.core.values import Outcome
 from ilaas.http.limits import Limits
@@ -296,6 +297,42 @@ async def test_other_paths_and_methods_are_refused_in_the_apis_shape(
         got, _, body = await client.answer()
         assert (got, orjson.loads(body)["error"]["code"]) == (status, code)
         assert not house.upstream.calls
+
+
+@pytest.mark.parametrize("path", ["/health/liveness", "/health/readiness", "/version", "/v1/models"])
+async def test_the_head_of_a_page_can_be_asked_for_alone(path: str) -> None:
+    async with listening(House()) as listener:
+        client = await listener.connect()
+        head = f"HEAD {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ilaas-test\r\nconnection: close\r\n\r\n"
+        client.send(head.encode())
+        answer = await client.reader.read()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("path", ["/version", "/v1/models", "/v1/nothing", "/v1/chat/completions"])
+async def test_answers_that_are_no_inference_name_the_request_too(path: str) -> None:
+    async with listening(House()) as listener:
+        client = await listener.connect()
+        client.send(f"GET {path} HTTP/1.1\r\nhost: x\r\nx-request-id: my-own.1\r\n\r\n".encode())
+        assert (await client.answer())[1][b"x-request-id"] == b"my-own.1"
+        seen = set()
+        for given in ("", "x-request-id: with space\r\n"):
+            client.send(f"GET {path} HTTP/1.1\r\nhost: x\r\n{given}\r\n".encode())
+            seen.add((await client.answer())[1][b"x-request-id"])
+        assert len(seen) == 2
+        assert b"with space" not in seen
+
+
+async def test_a_fault_of_ours_on_a_page_names_the_request() -> None:
+    router = APIRouter()
+    router.add_api_route("/v1/fault", lambda: 1 / 0)
+    async with listening(House(), routers=[router]) as listener:
+        client = await listener.connect()
+        client.send(b"GET /v1/fault HTTP/1.1\r\nhost: x\r\nx-request-id: my-own.1\r\n\r\n")
+        status, headers, body = await client.answer()
+        assert (status, orjson.loads(body)["error"]["code"]) == (500, "internal_error")
+        assert headers[b"x-request-id"] == b"my-own.1"
 
 
 async def test_a_query_string_is_no_other_path() -> None:
