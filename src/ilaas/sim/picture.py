@@ -111,7 +111,7 @@ def _result(report: Report) -> str:
     interactive = "interactive p95: " + ("-" if p95 is None else f"{_seconds(p95)} s")
     inside = part.engine_waiting_mean
     return f"{interactive} ({name})" + (
-        "" if inside is None else f"\nwaiting inside each server: {inside:.2g} on average"
+        "" if inside is None else f"\nwaiting inside each server: {_seconds(inside)} on average"
     )
 
 
