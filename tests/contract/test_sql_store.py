@@ -96,6 +96,18 @@ def test_the_table_of_usage_has_the_fields_of_a_record() -> None:
     assert [column.name for column in USAGE_RECORDS.columns] == [field.name for field in fields(UsageRecord)]
 
 
+async def test_an_upgrade_of_the_database_is_logged_once(
+    database_url: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("INFO", "ilaas")
+    for _ in range(2):
+        store = SqlStore(database_url, SECRET)
+        await store.open()
+        await store.close()
+    assert [line.getMessage().split()[:3] for line in caplog.records] == [["database_upgraded", "from", "nothing"]]
+    assert capsys.readouterr().out == ""
+
+
 async def test_another_products_alembic_version_is_left_alone(database_url: str) -> None:
     engine = create_async_engine(parsed_url(database_url))
     async with engine.begin() as connection:

@@ -41,8 +41,8 @@ _SECRET_TEXT = re.compile(r"ilaas-[0-9A-Za-z]{8,}|(?i:bearer)\s+\S+|(?<=://)[^/@
 _SPEAKING = (OSError,)
 """Errors whose messages are the operating system's. Those of others may quote what a client sent, and are left out."""
 
-_CHATTY = ("httpx", "httpcore", "uvicorn.access", "asyncio", "aiosqlite")
-"""Libraries that log each request they make."""
+_CHATTY = ("httpx", "httpcore", "uvicorn", "alembic", "asyncio", "aiosqlite")
+"""Libraries that log each request or step. Start, end and upgrades of the database are events of ours."""
 
 
 def configure_logging(json: bool, level: str = "info", stream: TextIO | None = None) -> None:

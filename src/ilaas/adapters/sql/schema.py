@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from sqlalchemy import Connection, text
 
 from ilaas.adapters.sql.engine import Database
 from ilaas.core.errors import ConfigError, StoreUnavailable
+
+log = logging.getLogger(__name__)
+"""Not structlog: commands open the store without setting it up, and it would write to their standard output."""
 
 VERSION_TABLE = "ilaas_version"
 """Not Alembic's usual name: today's dispatcher, which uses that one, may live in the same database."""
@@ -34,7 +38,9 @@ async def migrate(database: Database) -> None:
     async with database.write() as connection:
         if not database.is_sqlite:  # SQLite's write lock is held already
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        await connection.run_sync(_upgrade)
+        before, after = await connection.run_sync(_upgrade)
+    if before != after:
+        log.info("database_upgraded from %s to %s", before or "nothing", after)
 
 
 async def _use_wal(database: Database) -> None:
@@ -64,16 +70,19 @@ def _is_current(connection: Connection) -> bool:
     return set(_context(connection).get_current_heads()) == set(_scripts().get_heads())
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection) -> tuple[str | None, str | None]:
+    """The revisions before and after; before is None for a new database."""
     scripts = _scripts()
 
     def steps(revision: Any, _context: MigrationContext) -> Iterable[Any]:
         return scripts._upgrade_revs("head", revision)  # what alembic.command.upgrade does itself
 
     context = _context(connection, fn=steps)
+    before = context.get_current_revision()
     try:
         context.run_migrations(op=Operations(context))
     except CommandError as error:
         raise ConfigError(
             f"The database is of a newer version of ilaas than this one ({error}). Run the newer version."
         ) from error
+    return before, context.get_current_revision()
