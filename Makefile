@@ -1,5 +1,6 @@
 # Two commands do everything: `make run` (a working federation) and `make test`.
 VENV := .venv
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BIN := $(VENV)/bin
 COMPILED_TESTS := $(addprefix tests/unit/,core dispatch http quota relay services test_registry.py test_writes.py) tests/e2e
 

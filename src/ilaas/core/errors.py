@@ -22,6 +22,8 @@ class IlaasError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.headers = b""
+        """Further header lines of the answer, each ending in CRLF."""
 
 
 # -- the caller's side (4xx) ------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def error_body(error: IlaasError) -> bytes:
 
 def error_headers(error: IlaasError) -> bytes:
     """Content type, and how long to wait where that helps."""
-    headers = JSON_TYPE
+    headers = JSON_TYPE + error.headers
     if error.retry_after_s is not None:
         headers += b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after_s))
     if error.status == 401:

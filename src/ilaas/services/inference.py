@@ -118,6 +118,11 @@ class Inference:
                 raise UnsupportedMediaType(
                     f"The content type '{shown}' is not taken here: send 'Content-Type: application/json'."
                 )
+        packed = inbound.headers.get(b"content-encoding", b"identity")
+        if packed != b"identity":
+            raise UnsupportedMediaType(
+                f"The content encoding '{packed[:50].decode('latin-1')}' is not taken here: send the body unpacked."
+            )
         return ENDPOINTS[inbound.path]
 
     def sweep(self) -> None:

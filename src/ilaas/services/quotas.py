@@ -35,7 +35,9 @@ class Quotas:
         """Hold the estimate of tokens and money. Raises RateLimited, naming the limit."""
         reserved = self.book.reserve(subjects, tokens, micro_eur, self._clock(), self._epoch())
         if isinstance(reserved, LimitHit):
-            raise reserved.error()
+            error = reserved.error()
+            error.headers = self.book.status(subjects, self._clock(), self._epoch()).lines()
+            raise error
         return reserved
 
     def release(self, reservation: Reservation, rule: Charging, usage: Usage, micro_eur: int) -> None:

@@ -72,6 +72,7 @@ def test_a_stream_is_passed_on_part_by_part_and_the_usage_chunk_that_nobody_aske
         ({"authorization": "Bearer nobody"}, 401, "invalid_api_key"),
         ({"authorization": "Bearer ilaas-mistyped"}, 401, "invalid_api_key"),
         ({"content-type": "text/plain"}, 415, "unsupported_media_type"),
+        ({"content-encoding": "gzip"}, 415, "unsupported_media_type"),
         ({"x-ilaas-class": "vip"}, 400, "invalid_request"),
         ({"x-ilaas-routing-mode": "near"}, 400, "invalid_request"),
     ],
@@ -497,6 +498,7 @@ def test_a_limit_is_told_with_its_headers_and_what_failed_is_given_back() -> Non
     refused = house.ask()
     assert (refused.writer.status, refused.writer.error["code"]) == (429, "rate_limit_exceeded")
     assert int(refused.writer.headers["retry-after"]) >= 1
+    assert refused.writer.headers["x-ratelimit-remaining-requests"] == "0"
     assert house.at_rest()
 
 

@@ -72,7 +72,7 @@ class Leases:
         predictor = self._predictor
         # a server that fails at once must not make the waits to come look short
         duration_s = None if settlement.retry or outcome is Outcome.CLIENT_LEFT_QUEUE else now - entry.granted_s
-        (predictor.batch if entry.batch else predictor.interactive).settled(duration_s)
+        (predictor.batch if entry.batch else predictor.interactive).settled(entry.granted_s, duration_s)
         if not entry.batch:
             self._headroom.released(now)
         if entry.charged:

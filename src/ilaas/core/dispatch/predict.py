@@ -6,7 +6,8 @@
     interactive wait    = (k + o + 1) / mu
     batch wait          = (interactive waiting + k + o + 1) / max(mu - interactive arrivals/s, mu * ageing share)
 
-Until a lease has ended, the time since the first grant stands for the mean duration: the truth is at least that.
+The mean duration is that of the leases that ended, or the mean age of those under way when that is more: the truth is
+at least that, at the start and when requests get longer.
 """
 
 from __future__ import annotations
@@ -43,31 +44,33 @@ class Rate:
 class Flow:
     """What runs of one class, and how long it lasts."""
 
-    __slots__ = ("first_s", "in_flight", "mean_s")
+    __slots__ = ("_began_sum_s", "in_flight", "mean_s")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.mean_s: float | None = None
-        self.first_s: float | None = None
+        """Of leases that have ended."""
+        self._began_sum_s = 0.0
+        """Of those under way, so that their mean age costs no look at each."""
 
     def granted(self, now: float) -> None:
         """A lease began."""
         self.in_flight += 1
-        if self.first_s is None:
-            self.first_s = now
+        self._began_sum_s += now
 
-    def settled(self, duration_s: float | None) -> None:
-        """A lease ended; None when its duration says nothing of the others."""
+    def settled(self, began_s: float, duration_s: float | None) -> None:
+        """A lease ended; no duration when it says nothing of the others."""
         self.in_flight -= 1
+        self._began_sum_s = self._began_sum_s - began_s if self.in_flight else 0.0
         if duration_s is None:
             return
         old = self.mean_s
         self.mean_s = duration_s if old is None else old + DURATION_WEIGHT * (duration_s - old)
 
     def duration_s(self, now: float) -> float:
-        """Mean duration of a lease, or its lower bound."""
-        mean = self.mean_s if self.mean_s is not None else now - (self.first_s if self.first_s is not None else now)
-        return max(mean, 0.001)
+        """Mean duration of a lease: of those that ended, or the mean age of those under way when they last longer."""
+        age_s = now - self._began_sum_s / self.in_flight if self.in_flight else 0.0
+        return max(self.mean_s or 0.0, age_s, 0.001)
 
 
 class Predictor:
