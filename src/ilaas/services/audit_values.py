@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 
 from ilaas.core.people import Person, PersonToken, RoleGrant
-from ilaas.core.quota.limits import LimitName, Limits
 from ilaas.core.tenancy import Agreement, Key, Organisation, Project
 from ilaas.ports.store import StoredServer
 
@@ -16,11 +15,6 @@ from ilaas.ports.store import StoredServer
 def as_json(value: dict[str, Any]) -> str:
     """JSON with its names in order."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-
-
-def limits_value(limits: Limits) -> dict[str, int]:
-    """Only the limits that are set."""
-    return {str(name): value for name in LimitName if (value := getattr(limits, name)) is not None}
 
 
 def key_json(key: Key) -> str:
@@ -39,7 +33,7 @@ def key_json(key: Key) -> str:
             "expires_at_s": key.expires_at_s,
             "revoked_at_s": key.revoked_at_s,
             "replaced_by": key.replaced_by,
-            "limits": limits_value(key.limits),
+            "limits": key.limits.as_value(),
             "chat_client": key.chat_client,
             "threshold": key.threshold,
         }
@@ -56,8 +50,8 @@ def organisation_json(organisation: Organisation) -> str:
             "consumer": organisation.consumer,
             "kind": str(organisation.kind),
             "agreement": agreement_value(organisation.agreement),
-            "limits": limits_value(organisation.limits),
-            "model_limits": {model: limits_value(each) for model, each in organisation.model_limits.items()},
+            "limits": organisation.limits.as_value(),
+            "model_limits": {model: each.as_value() for model, each in organisation.model_limits.items()},
         }
     )
 
@@ -79,7 +73,7 @@ def project_json(project: Project) -> str:
             "name": project.name,
             "active": project.active,
             "models": None if project.models is None else sorted(project.models),
-            "limits": limits_value(project.limits),
+            "limits": project.limits.as_value(),
         }
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, bindparam, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ilaas.adapters.sql.organisations import limits_of, limits_value
+from ilaas.adapters.sql.organisations import limits_of
 from ilaas.adapters.sql.reach import within
 from ilaas.adapters.sql.tables import KEYS
 from ilaas.core.errors import Conflict, NotFound, Stale
@@ -131,7 +131,7 @@ def _values(key: Key) -> dict[str, Any]:
         "expires_at_s": key.expires_at_s,
         "revoked_at_s": key.revoked_at_s,
         "replaced_by": key.replaced_by,
-        "limits": limits_value(key.limits),
+        "limits": key.limits.as_value(),
         "chat_client": key.chat_client,
         "threshold": key.threshold,
     }

@@ -52,11 +52,6 @@ async def change(connection: AsyncConnection, organisation: Organisation, revisi
     )
 
 
-def limits_value(limits: Limits) -> dict[str, int]:
-    """Limits as JSON: only those that are set."""
-    return {str(name): value for name in LimitName if (value := getattr(limits, name)) is not None}
-
-
 def limits_of(value: Mapping[str, int]) -> Limits:
     """Limits from JSON. A limit of a newer version that this one does not know is left out."""
     return Limits(**{str(name): value[name] for name in LimitName if name in value})
@@ -67,12 +62,12 @@ def _values(organisation: Organisation) -> dict[str, Any]:
         "weight": organisation.weight,
         "contributor": organisation.contributor,
         "consumer": organisation.consumer,
-        "limits": limits_value(organisation.limits),
+        "limits": organisation.limits.as_value(),
         "kind": str(organisation.kind),
         "agreement_starts_on": organisation.agreement.starts_on,
         "agreement_ends_on": organisation.agreement.ends_on,
         "agreement_url": organisation.agreement.document_url,
-        "model_limits": {model: limits_value(limits) for model, limits in organisation.model_limits.items()},
+        "model_limits": {model: limits.as_value() for model, limits in organisation.model_limits.items()},
     }
 
 

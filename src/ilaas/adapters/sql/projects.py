@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, and_, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ilaas.adapters.sql.organisations import limits_of, limits_value
+from ilaas.adapters.sql.organisations import limits_of
 from ilaas.adapters.sql.tenancy_tables import PROJECTS
 from ilaas.core.errors import NotFound, Stale
 from ilaas.core.tenancy import Project
@@ -50,7 +50,7 @@ def _values(project: Project) -> dict[str, Any]:
     return {
         "active": project.active,
         "models": None if project.models is None else sorted(project.models),
-        "limits": limits_value(project.limits),
+        "limits": project.limits.as_value(),
     }
 
 

@@ -95,6 +95,10 @@ class Limits:
     def __bool__(self) -> bool:
         return any(getattr(self, name) is not None for name in LimitName)
 
+    def as_value(self) -> dict[str, int]:
+        """For JSON: only the limits that are set."""
+        return {str(name): value for name in LimitName if (value := getattr(self, name)) is not None}
+
     @property
     def has_periods(self) -> bool:
         """Whether any of them counts over a day or a month."""

@@ -12,7 +12,7 @@ from ilaas.core.catalogue import ModelSpec, ServerSpec
 from ilaas.core.people import Person, PersonToken, RoleGrant
 from ilaas.core.tenancy import Key, Organisation, Project
 from ilaas.ports.tenancy import NumberedLine
-from ilaas.services.audit_values import agreement_value, grant_value, limits_value
+from ilaas.services.audit_values import agreement_value, grant_value
 
 View = dict[str, Any]
 
@@ -33,8 +33,8 @@ def organisation_view(organisation: Organisation) -> View:
         "consumer": organisation.consumer,
         "weight": organisation.weight,
         "agreement": agreement_value(organisation.agreement),
-        "limits": limits_value(organisation.limits),
-        "model_limits": {model: limits_value(limits) for model, limits in sorted(organisation.model_limits.items())},
+        "limits": organisation.limits.as_value(),
+        "model_limits": {model: limits.as_value() for model, limits in sorted(organisation.model_limits.items())},
     }
 
 
@@ -45,7 +45,7 @@ def project_view(project: Project) -> View:
         "name": project.name,
         "active": project.active,
         "models": None if project.models is None else sorted(project.models),
-        "limits": limits_value(project.limits),
+        "limits": project.limits.as_value(),
     }
 
 
@@ -61,7 +61,7 @@ def key_view(key: Key) -> View:
         "routing_mode": str(key.routing_mode),
         "classes": sorted(key.classes),
         "models": None if key.models is None else sorted(key.models),
-        "limits": limits_value(key.limits),
+        "limits": key.limits.as_value(),
         "created_at": time_text(key.created_at_s),
         "expires_at": time_text(key.expires_at_s),
         "revoked_at": time_text(key.revoked_at_s),
