@@ -90,6 +90,12 @@ class Conflict(IlaasError):
     type = "conflict_error"
 
 
+class LeaseLost(Conflict):
+    """The job was taken over by another worker, cancelled or deleted: what comes out of it is no longer wanted."""
+
+    code = "lease_lost"
+
+
 class Stale(IlaasError):
     """The subject changed since the caller read it: its ETag is no longer the one given."""
 
