@@ -159,6 +159,12 @@ class Unprocessable(IlaasError):
     type = "invalid_request_error"
 
 
+class MediaUnusable(Unprocessable):
+    """The media can't be fetched or read, or has nothing to transcribe: trying again would not help."""
+
+    code = "media_unusable"
+
+
 class RateLimited(IlaasError):
     """A quota, a budget or a rate of the caller is used up."""
 
