@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ilaas.core.enrichment.changes import Change
 from ilaas.core.enrichment.moves import Event, next_step, queued
-from ilaas.core.enrichment.steps import Job, Status, Step
+from ilaas.core.enrichment.steps import Job, Status, Step, StepTimes
 from ilaas.core.enrichment.values import Enrichment, EnrichmentParameters, MediaInfo, Notify, Transcript, Version
 from ilaas.core.errors import Conflict, Forbidden
 
