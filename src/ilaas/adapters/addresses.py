@@ -41,20 +41,29 @@ def check_public_url(url: str, *, allow_private: bool, resolve: Callable[[str, i
     Raises InvalidRequest (param `url`), whose message never repeats the URL.
     """
     host, port = _host_and_port(url)
-    if allow_private:
-        return
+    if not allow_private:
+        public_addresses(host, port, allow_private=False, resolve=resolve)
+
+
+def public_addresses(
+    host: str, port: int, *, allow_private: bool, resolve: Callable[[str, int], Sequence[str]]
+) -> Sequence[str]:
+    """The addresses of a host, none of which is refused: connect to these, since a name may resolve anew to another.
+
+    Raises InvalidRequest (param `url`) when there is none, or, unless `allow_private`, when one is not global unicast.
+    """
     try:
         literal = ipaddress.ip_address(host)
     except ValueError:
         addresses = _resolved(host, port, resolve)
     else:
         addresses = [literal]
-    for address in addresses:
-        if not _is_public(address):
-            raise _refusal(
-                "points to an address that is not public (private network, this machine, or reserved). "
-                "Use a public address, or let the operator set allow_private_addresses."
-            )
+    if not allow_private and not all(map(_is_public, addresses)):
+        raise _refusal(
+            "points to an address that is not public (private network, this machine, or reserved). "
+            "Use a public address, or let the operator set allow_private_addresses."
+        )
+    return [str(address) for address in addresses]
 
 
 def system_resolve(host: str, port: int) -> Sequence[str]:

@@ -17,7 +17,9 @@ class Probed:
     is_video: bool
     """Whether it has moving pictures; a cover picture does not count."""
     duration_s: float | None
-    """Of its sound where the file says so, else of the whole. None: the file doesn't say."""
+    """Of the whole. None: the file doesn't say."""
+    sound_s: float | None = None
+    """Of its sound alone, which may end before the pictures. None: the file doesn't say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class MediaTools(Protocol):
     async def probe(self, path: Path) -> Probed:
         """What it is; a file without sound is refused."""
 
-    async def extract(self, source: Path, target: Path, *, duration_s: float | None) -> Sound:
+    async def extract(self, source: Path, target: Path, probed: Probed) -> Sound:
         """Write its sound as FLAC, 16 kHz, one channel, on the time line of the media."""
 
     async def cut(self, source: Path, target: Path, span: tuple[float, float]) -> None:
