@@ -67,6 +67,7 @@ _REFUSED: dict[RefusalReason, Outcome] = {
     RefusalReason.BUSY: Outcome.REFUSED_BUSY,
     RefusalReason.QUEUE_FULL: Outcome.REFUSED_QUEUE_FULL,
     RefusalReason.NO_SERVER: Outcome.REFUSED_NO_SERVER,
+    RefusalReason.DISPATCHER_AWAY: Outcome.REFUSED_NO_SERVER,
     RefusalReason.QUEUE_TIMEOUT: Outcome.QUEUE_TIMEOUT,
     RefusalReason.CONTEXT_TOO_LONG: Outcome.REJECTED_INVALID,
 }
@@ -99,6 +100,11 @@ def refusal_error(refusal: Refusal) -> IlaasError:
                 f"The prompt and the answer asked for ({refusal.ticket.context_tokens} tokens, estimated) exceed the "
                 f"context window of every server of '{model}'. Shorten the messages or lower max_tokens.",
                 param="messages",
+            )
+        case RefusalReason.DISPATCHER_AWAY:
+            return NoServer(
+                f"Requests for the model '{model}' can't be dispatched at present. Try again in {seconds} s.",
+                retry_after_s=wait_s,
             )
         case RefusalReason.NO_SERVER:
             return NoServer(

@@ -53,6 +53,8 @@ class RefusalReason(StrEnum):
     QUEUE_TIMEOUT = "queue_timeout"
     CONTEXT_TOO_LONG = "context_too_long"
     """No server of the model has a window that large."""
+    DISPATCHER_AWAY = "dispatcher_away"
+    """Nobody decides for the model at present: no broker, or no dispatcher."""
 
 
 @dataclass(slots=True)

@@ -57,6 +57,22 @@ class Leases:
         waited_s = now - ticket.arrived_s
         return Grant(ticket, slot.spec, _OWNER if own else ticket.request_class, max(0.0, waited_s))
 
+    def adopt(self, entry: Entry, slot: Slot, began_s: float) -> None:
+        """A lease that was given elsewhere: by another dispatcher, or by a gateway on credit."""
+        entry.own = own = slot.owner == entry.ticket.organisation
+        entry.slot = slot
+        entry.granted_s = began_s
+        entry.attempts += 1
+        entry.probe = 0
+        slot.in_flight += 1
+        if own:
+            slot.owner_in_flight += 1
+        self._fleet.refresh(slot)
+        self._placement.chosen(entry, slot)
+        (self._predictor.batch if entry.batch else self._predictor.interactive).granted(began_s)
+        if not entry.batch:
+            self._headroom.granted()
+
     def release(self, entry: Entry, settlement: Settlement, now: float) -> Slot | None:
         """Give the slot back; health, fairness and predictions learn. None when it holds none."""
         slot, outcome = entry.slot, settlement.outcome

@@ -28,7 +28,7 @@ from ilaas.core.dispatch.leases import Leases
 from ilaas.core.dispatch.outlook import Outlook
 from ilaas.core.dispatch.placement import Placement
 from ilaas.core.dispatch.predict import Predictor, retry_after_s
-from ilaas.core.dispatch.state import Entry
+from ilaas.core.dispatch.state import NO_NEED, Entry
 from ilaas.core.dispatch.turns import Turns
 from ilaas.core.dispatch.waiting import Waiting
 from ilaas.core.values import Outcome
@@ -123,6 +123,18 @@ class ModelScheduler:
         self._fleet.refresh(slot)
         return self._pump(now)
 
+    def adopt(self, ticket: Ticket, server_id: str, began_s: float, now: float) -> None:
+        """Take over a lease that was given elsewhere; it is settled here. Not of a server that is here no more."""
+        slot = self._fleet.slots.get(server_id)
+        if slot is None or ticket.id in self._entries:
+            return
+        self._number += 1
+        entry = self._entries[ticket.id] = Entry(ticket, self._number, NO_NEED)
+        self._leases.adopt(entry, slot, began_s)
+        if not entry.batch:
+            self._predictor.arrived(now)
+            self._headroom.arrived(now, behind_batch=False)
+
     def holds(self, ticket_id: str) -> bool:
         """Whether the ticket waits here or has a slot."""
         return ticket_id in self._entries
@@ -147,6 +159,32 @@ class ModelScheduler:
             return []
         self._fleet.refresh(slot)
         return self._pump(now)
+
+    def lend(self, unused: Mapping[str, int], now: float) -> list[Effect]:
+        """How many slots of each server gateways may give away themselves and have not yet; a missing one has none."""
+        gained = False
+        for slot in self._fleet.slots.values():
+            lent = unused.get(slot.id, 0)
+            if lent != slot.lent:
+                gained = gained or lent < slot.lent
+                slot.lent = lent
+                self._fleet.refresh(slot)
+        return self._pump(now) if gained and self._waiting.live else []
+
+    def spare(self) -> dict[str, int]:
+        """Slots by server that may be lent, those that are lent already included, while nobody waits; else none."""
+        if self._waiting.live:
+            return {}
+        return {
+            slot.id: slot.shared + slot.lent
+            for slot in self._fleet.slots.values()
+            if slot.usable and slot.health.state is HealthState.UP
+        }
+
+    @property
+    def waiting(self) -> int:
+        """Tickets that wait."""
+        return self._waiting.live
 
     def configure(self, spec: ModelSpec, weights: Mapping[str, float], now: float) -> list[Effect]:
         """The model, its servers or the weights changed. Nothing under way and nobody's place is lost."""

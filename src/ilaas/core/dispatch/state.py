@@ -36,6 +36,7 @@ class Slot:
         "health",
         "id",
         "in_flight",
+        "lent",
         "limit",
         "number",
         "open",
@@ -62,6 +63,8 @@ class Slot:
         self.health = Health(policy, now)
         self.in_flight = 0
         self.owner_in_flight = 0
+        self.lent = 0
+        """Slots that gateways may give away themselves and have not yet."""
         self.served = 0
         self.failed = 0
         self.gone = False
@@ -101,7 +104,8 @@ class Slot:
             return
         self.usable = True
         self.limit = limit
-        self.open = self.shared = limit - in_flight if limit > in_flight else 0
+        taken = in_flight + self.lent
+        self.open = self.shared = limit - taken if limit > taken else 0
         if state is HealthState.PROBING and self.open:
             self.open = self.shared = 0 if self.health.probes else 1
             self.limit = in_flight + self.open
@@ -109,7 +113,7 @@ class Slot:
         if self.spec.owner_reserved:
             # a limit that has fallen leaves one for others, who could starve behind slots that nobody uses
             reserved = limit if self.dedicated else min(self.spec.owner_reserved, limit - 1)
-            others = in_flight - self.owner_in_flight
+            others = taken - self.owner_in_flight
             self.shared = min(self.open, max(0, limit - reserved - others))
 
     @property
