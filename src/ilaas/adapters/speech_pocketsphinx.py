@@ -48,7 +48,7 @@ class PocketSphinxTranscriber:
     async def _pcm(self, path: Path, duration_s: float) -> bytes:
         form = ("-f", "s16le", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "pipe:1")
         ran = await run(
-            (self._ffmpeg, "-v", "error", "-nostdin", "-i", f"file:{path.absolute()}", *form),
+            (self._ffmpeg, "-v", "error", "-nostdin", "-i", f"file:{path}", *form),
             Limits(timeout_s=60 + duration_s, output_bytes=int((duration_s + 60) * _BYTES_PER_S)),
         )
         if ran.code != 0:
