@@ -27,6 +27,7 @@ from ilaas.app.config_types import (
     Prose,
     Share,
     Size,
+    Switch,
     Token,
     Weight,
     Word,
@@ -36,7 +37,7 @@ from ilaas.app.settings import Settings
 from ilaas.core.catalogue import Deadlines, DispatchPolicy, ModelSpec, ServerSpec
 from ilaas.core.quota.limits import Limits as Quota
 from ilaas.core.tenancy import Organisation
-from ilaas.core.values import Category, Engine, Lifecycle, Strategy
+from ilaas.core.values import Category, Continuation, Engine, Lifecycle, Strategy
 
 SCORERS = Literal["load", "affinity", "own"]
 
@@ -125,8 +126,9 @@ class PolicySection(Section):
         None, description="A batch request that waited this long gets a share of the slots beside interactive ones"
     )
     ageing_share: Share | None = Field(None, description="That share, 0 to 1")
-    max_attempts: Positive | None = Field(
-        None, description="Servers tried before the first token, the first one included"
+    max_attempts: Positive | None = Field(None, description="Servers tried for a request, the first one included")
+    continuation: Annotated[Continuation, Switch] | None = Field(
+        None, description="Whether another server goes on with a streamed answer whose server died in mid-answer"
     )
     scorers: list[SCORERS] | None = Field(None, description="What a server is chosen by, most important first")
     failures_before_down: Positive | None = Field(None, description="Failures in a row that take a server out")
@@ -191,6 +193,7 @@ class ServerSection(Section):
     power_gpus: list[NumberOrName] | None = Field(
         None, description="Its GPUs by UUID or index, where others of the machine are not its own; else all"
     )
+    spot: bool | None = Field(None, description="It may be taken away at any time, for `continuation: spot`")
     draining: bool | None = Field(None, description="It takes no new request")
 
 

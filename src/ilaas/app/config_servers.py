@@ -92,6 +92,7 @@ class Pool:
             gpu_memory_gb=section.gpu_memory_gb or DEFAULT_GPU_MEMORY_GB,
             power_url=self._power_url(section, place),
             power_gpus=tuple(section.power_gpus or ()),
+            spot=bool(section.spot),
             draining=bool(section.draining),
         )
 

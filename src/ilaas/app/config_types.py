@@ -78,6 +78,11 @@ def _engine_word(value: Any) -> Any:
     return re.sub(r"[^a-z0-9]", "", value.lower()) if isinstance(value, str) else value
 
 
+def _switch(value: Any) -> Any:
+    """YAML reads a bare `on` or `off` as true or false."""
+    return ("on" if value else "off") if isinstance(value, bool) else _word(value)
+
+
 def _not_bool(value: Any) -> Any:
     """YAML's true is 1 to pydantic; to an operator it is a mistake."""
     if isinstance(value, bool):
@@ -121,5 +126,7 @@ Weight = Annotated[float, BeforeValidator(_not_bool), Field(gt=0, le=1e6, allow_
 Euros = Annotated[float, BeforeValidator(_not_bool), Field(ge=0, le=1e9, allow_inf_nan=False)]
 Word = BeforeValidator(_word)
 """`Least_Busy` is `least-busy`."""
+Switch = BeforeValidator(_switch)
+"""A word, where `on` and `off` are among them."""
 EngineWord = BeforeValidator(_engine_word)
 """`llama.cpp` is `llamacpp`."""

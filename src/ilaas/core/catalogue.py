@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ilaas.core.values import Category, Engine, Lifecycle, Strategy
+from ilaas.core.values import Category, Continuation, Engine, Lifecycle, Strategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,9 @@ class DispatchPolicy:
     """A batch request that waited this long gets a share of the slots beside interactive ones."""
     ageing_share: float = 0.1
     max_attempts: int = 3
-    """Servers tried before the first token, the first one included."""
+    """Servers tried for a request, the first one included."""
+    continuation: Continuation = Continuation.ON
+    """Whether another server goes on with an answer whose server died in the middle of it."""
     scorers: tuple[str, ...] = ("load", "affinity", "own")
     failures_before_down: int = 3
     successes_before_up: int = 2
@@ -78,6 +80,8 @@ class ServerSpec:
     """The page of the exporter that tells the power of its machine's GPUs."""
     power_gpus: tuple[str, ...] = ()
     """The GPUs it runs on, by UUID or index; empty is all of the page."""
+    spot: bool = False
+    """It may be taken away at any time, with answers under way."""
     draining: bool = False
     from_file: bool = True
     """Defined in the configuration file (else added at run time)."""

@@ -29,6 +29,15 @@ class Strategy(StrEnum):
     LEAST_BUSY = "least-busy"
 
 
+class Continuation(StrEnum):
+    """Whether an answer whose server died in the middle of it is continued by another one."""
+
+    OFF = "off"
+    ON = "on"
+    SPOT = "spot"
+    """Only when that server may be taken away at any time (`spot: true`)."""
+
+
 class Engine(StrEnum):
     """The program behind a server's URL: decides quirks and where its statistics are read."""
 
