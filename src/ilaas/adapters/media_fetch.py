@@ -103,6 +103,8 @@ class MediaFetcher:
             headers |= {"Range": f"bytes={upload.size_bytes}-", "If-Range": state.validator}
         try:
             async with self._http.send("GET", url, headers) as answer:
+                if answer.status == 200 and upload.size_bytes:
+                    state.validator = None  # another file by now: the next try begins anew
                 _check(answer, upload)
                 _check_length(answer, upload, max_bytes)
                 state.name = state.name or _name(answer)

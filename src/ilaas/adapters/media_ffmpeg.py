@@ -99,12 +99,20 @@ class Ffmpeg:
             tag = sound.get("codec_tag_string", "unknown")
             raise MediaUnusable(f"The audio track has a codec that can't be read ({tag}). Convert it to AAC or Opus.")
         sound_s = _seconds(sound.get("duration")) or _clock_seconds(sound.get("tags", {}).get("DURATION"))
+        duration_s = _seconds(container.get("duration")) or sound_s or await self._measured(path)
         return Probed(
             mime_type=_mime_type(str(container.get("format_name", "")), sound, is_video=is_video),
             is_video=is_video,
-            duration_s=_seconds(container.get("duration")) or sound_s,
+            duration_s=duration_s,
             sound_s=sound_s,
         )
+
+    async def _measured(self, path: Path) -> float | None:
+        """Of a file that doesn't say how long it is, as browsers record them: read through, without decoding."""
+        ran = await self._ffmpeg(
+            ("-i", _local(path), "-map", "0:a:0"), ("-c", "copy", "-f", "null", "-"), _time_limit(None)
+        )
+        return _progress_s(ran) or None
 
     async def extract(self, source: Path, target: Path, probed: Probed) -> Sound:
         """Write the first audio track as FLAC, 16 kHz, one channel. Raises MediaUnusable when little of it is there.
@@ -121,8 +129,7 @@ class Ffmpeg:
             ("-af", filters, *_FLAC, _local(target)),
             _time_limit(probed.duration_s),
         )
-        progress = _PROGRESS.findall(ran.out)
-        heard_s = int(progress[-1]) / 1e6 if progress else 0.0
+        heard_s = _progress_s(ran)
         if heard_s <= 0:
             raise MediaUnusable("The audio track is empty or damaged: no sound can be read from it.")
         if ran.code != 0:
@@ -164,6 +171,11 @@ _FLAC = ("-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-sample_fmt", "s16", "-c:a", "
 def _local(path: Path) -> str:
     """As an address of the file protocol, so that a name with a colon or a dash is nothing else."""
     return f"file:{path.absolute()}"
+
+
+def _progress_s(ran: Ran) -> float:
+    found = _PROGRESS.findall(ran.out)
+    return int(found[-1]) / 1e6 if found else 0.0
 
 
 def _time_limit(duration_s: float | None) -> float:
