@@ -23,6 +23,7 @@ class Dispatcher:
         self._desks: dict[str, ModelDesk] = {}
         self._roster = Roster()
         self._outgoing = Outgoing()
+        self._up = False
 
     # -- what the process tells it -------------------------------------------------------------------------------------
 
@@ -44,6 +45,7 @@ class Dispatcher:
     def link(self, name: str, now: float, *, up: bool) -> None:
         """The connection is there (as `name` from now on), or gone with all that was unacknowledged."""
         self.name = name
+        self._up = up
         self._roster.link(now, up=up)
         self._outgoing = Outgoing()
         for desk in self._desks.values():
@@ -82,7 +84,7 @@ class Dispatcher:
     def delivery(self, model: str, tag: int, body: bytes, now: float) -> None:
         """A message of a model's queue."""
         desk = self._desks.get(model)
-        if desk is not None:
+        if desk is not None and self._up:
             self._do(model, desk.delivery(tag, body, now))
 
     def letter(self, body: bytes, now: float) -> None:

@@ -18,6 +18,8 @@ QUIET_S = 1.0
 """Without anybody waiting, before lending begins again."""
 DEMAND_WEIGHT = 0.3
 """Of the last round in the mean of what a gateway needed."""
+REMIND_S = 2.0
+"""Without a confirmation, after which an allowance is told again."""
 STILL_GOOD = 0.25
 """An allowance is left as it is while the new one would differ by no more than this share."""
 
@@ -31,6 +33,7 @@ class _Account:
     pending: dict[int, dict[str, int]] = field(default_factory=dict)
     """What was allowed before each number that the gateway has not confirmed yet."""
     number: int = 0
+    told_s: float = 0.0
     used: dict[str, int] = field(default_factory=dict)
     """Requests under way by credit, by server."""
     demand: float = 0.0
@@ -92,7 +95,9 @@ class Lending:
         if not self._lent:
             return []
         self._lent = False
-        return [(gateway, self._allow(account, {})) for gateway, account in self._accounts.items() if account.allowed]
+        return [
+            (gateway, self._allow(account, {}, now)) for gateway, account in self._accounts.items() if account.allowed
+        ]
 
     def share_out(self, spare: Mapping[str, int], gateways: frozenset[str], now: float) -> list[tuple[str, Entry]]:
         """Share what is spare among the live gateways, by what they needed lately. Letters to write.
@@ -114,11 +119,20 @@ class Lending:
                 if share:
                     targets[gateway][server] = used + share
         letters = [
-            (gateway, self._allow(self._accounts[gateway], target))
+            (gateway, self._allow(self._accounts[gateway], target, now))
             for gateway, target in targets.items()
             if not self._still_good(self._accounts[gateway], target)
         ]
         self._lent = any(account.allowed for account in self._accounts.values())
+        return letters
+
+    def reminders(self, now: float) -> list[tuple[str, Entry]]:
+        """Letters anew to those who have not confirmed what they are allowed: one of the two may be lost."""
+        letters: list[tuple[str, Entry]] = []
+        for gateway, account in self._accounts.items():
+            if account.pending and now - account.told_s >= REMIND_S:
+                account.told_s = now
+                letters.append((gateway, [Kind.ALLOWED, 0, account.number, account.allowed]))
         return letters
 
     def unused(self) -> dict[str, int]:
@@ -141,8 +155,9 @@ class Lending:
         return account
 
     @staticmethod
-    def _allow(account: _Account, target: dict[str, int]) -> Entry:
+    def _allow(account: _Account, target: dict[str, int], now: float) -> Entry:
         account.number += 1
+        account.told_s = now
         account.pending[account.number] = account.allowed
         account.allowed = target
         return [Kind.ALLOWED, 0, account.number, target]

@@ -193,6 +193,7 @@ class OwnedModel:
         if not scheduler.waiting:
             letters = self._lending.share_out(scheduler.spare(), live, now)
             effects.extend(Mail(gateway, entry) for gateway, entry in letters)
+        effects.extend(Mail(gateway, entry) for gateway, entry in self._lending.reminders(now))
         effects.extend(self.settle_credits(now))
         for gateway, book in self._books.items():
             for wire in book.overdue(now - RENEW_S, now):

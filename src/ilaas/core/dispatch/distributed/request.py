@@ -33,6 +33,8 @@ RemoteEffect = Grant | Refusal | Publish | Write
 
 
 class Held(NamedTuple):
+    """The slot that a request has."""
+
     server: str
     request_class: RequestClass
     credit: bool
@@ -40,7 +42,7 @@ class Held(NamedTuple):
 
 
 class Request:
-    """One request of this gateway."""
+    """Waits for a slot or has one, by the name on the wire of its present attempt."""
 
     __slots__ = ("attempt", "lease", "place", "ticket", "wire")
 
