@@ -36,6 +36,21 @@ def check_lease(enrichment: Enrichment, lease: Lease) -> None:
         )
 
 
+def lease_of(enrichment: Enrichment) -> Lease:
+    """The lease that somebody has. Raises `Conflict` when nobody has one."""
+    if enrichment.lease is None:
+        raise Conflict(f"Nobody works on the enrichment, which is in {enrichment.status}.")
+    return enrichment.lease
+
+
+def notified(enrichment: Enrichment, status: str | None, delivered_at_s: float | None) -> Enrichment:
+    """The webhook was answered so; `delivered_at_s` when that was the answer that is wanted."""
+    notify = replace(enrichment.notify, status=status)
+    if delivered_at_s is not None:
+        notify = replace(notify, notified_at_s=delivered_at_s)
+    return replace(enrichment, notify=notify)
+
+
 def taken(enrichment: Enrichment, *, owner: str, worker_name: str, at_s: float, lease_s: float) -> Enrichment:
     """A worker gets the step. Raises `Conflict` when there is none, or another one has it."""
     job = enrichment.job
