@@ -10,7 +10,7 @@ from pathlib import Path
 from ilaas.core.enrichment.results import Fetched
 from ilaas.core.enrichment.subtitles import transcript_of_subtitles
 from ilaas.core.enrichment.values import MediaInfo, MediaKind
-from ilaas.core.errors import BodyTooLarge, InvalidRequest, MediaUnusable, NotFound
+from ilaas.core.errors import BodyTooLarge, IlaasError, InvalidRequest, MediaUnusable, NotFound
 from ilaas.ports.media import Probed
 from ilaas.services.enrichment.context import Work
 from ilaas.services.enrichment.scratch import scratch_folder
@@ -29,11 +29,18 @@ async def fetch(work: Work) -> Fetched:
     media = work.enrichment.media
     if media is None or media.object_key is None:
         media = await _from_the_web(work)
-    else:
-        stored = await work.context.objects.info(media.object_key)
-        if stored is None:
-            raise MediaUnusable("The uploaded file is no longer there. Send it again.")
-        media = replace(media, size_bytes=stored.size_bytes)
+        try:
+            return await _looked_at(work, media)
+        except IlaasError:
+            await work.context.objects.delete(media.object_key or "")  # nothing refers to it yet
+            raise
+    stored = await work.context.objects.info(media.object_key)
+    if stored is None:
+        raise MediaUnusable("The uploaded file is no longer there. Send it again.")
+    return await _looked_at(work, replace(media, size_bytes=stored.size_bytes))
+
+
+async def _looked_at(work: Work, media: MediaInfo) -> Fetched:
     if await _is_text(work, media):
         return await _subtitles(work, media)
     async with scratch_folder(work) as folder:
