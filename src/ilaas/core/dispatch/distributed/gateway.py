@@ -139,12 +139,22 @@ class RemoteDispatch:
         self.views.update((view.model, view) for view in news.views if view.model in self._models)
         return news
 
+    def turned_away(self, name: str, wire: str, reason: RefusalReason) -> list[Effect]:
+        """The broker did not take a ticket."""
+        model = self._models.get(name)
+        return self._do(name, model.turned_away(wire, reason)) if model is not None else []
+
     # -- what it tells -------------------------------------------------------------------------------------------------
 
     @property
     def urgent(self) -> bool:
         """Whether what is gathered should go at once."""
         return self._outgoing.urgent
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything is gathered."""
+        return bool(self._outgoing)
 
     def drain(self) -> Outgoing:
         """What is to be sent now."""

@@ -110,6 +110,11 @@ class RemoteModel:
         leased = sum(request.lease is not None for request in self._requests.values())
         return len(self._requests) - leased, leased
 
+    def turned_away(self, wire: str, reason: RefusalReason) -> list[RemoteEffect]:
+        """The broker did not take the ticket."""
+        request = self._waiting(wire)
+        return [] if request is None else self._refuse(request, reason, AWAY_RETRY_S)
+
     def _enter(self, request: Request, now: float) -> list[RemoteEffect]:
         ticket = request.ticket
         self._wires[request.wire] = request

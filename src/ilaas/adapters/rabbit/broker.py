@@ -1,0 +1,256 @@
+"""A gateway's side of the broker: implements ports.broker.Broker and ports.gossip.Gossip over RabbitMQ."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+import orjson
+import structlog
+from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from aiormq.exceptions import AMQPError, DeliveryError
+from pamqp.commands import Basic
+
+from ilaas.adapters.rabbit.link import FAILURES, Link, send
+from ilaas.adapters.rabbit.topology import DISPATCHERS, GATEWAYS, GOSSIP, Topology
+from ilaas.core.catalogue import Catalogue
+from ilaas.core.dispatch.distributed.gateway import RemoteDispatch
+from ilaas.core.dispatch.events import (
+    Effect,
+    Grant,
+    ModelView,
+    QueuePosition,
+    RefusalReason,
+    ServerStatistics,
+    Settlement,
+    Ticket,
+)
+from ilaas.ports.broker import Waiter
+
+BEAT_S = 1.0
+GATHER_S = 0.05
+"""How long what nobody waits for may be gathered before it is sent."""
+SILENT_S = 5.0
+"""Without a word of any dispatcher, the link is taken for down: the broker hangs, or no dispatcher lives."""
+_PERSISTENT = 2
+
+log = structlog.get_logger(__name__)
+
+
+class RabbitBroker(Link):
+    """Tickets out, grants in. Everything is synchronous for the caller; one task writes what has gathered."""
+
+    def __init__(self, url: str, name: str, clock: Callable[[], float], topology: Topology | None = None) -> None:
+        """`name` is new for each start of the process; `clock` is monotonic seconds."""
+        super().__init__(url, topology or Topology())
+        self._name = name
+        self._clock = clock
+        self._core = RemoteDispatch(name)
+        self._waiters: dict[str, Waiter] = {}
+        self._effects: deque[Effect] = deque()
+        self._telling = False
+        self._tickets: AbstractChannel | None = None
+        self._declared: set[str] = set()
+        self._wanted: set[str] = set()
+        self._gossip: list[tuple[str, bytes]] = []
+        self._listeners: dict[str, Callable[[bytes], None]] = {}
+        self._beat_s = float("-inf")
+        self._heard_s = float("-inf")
+        self._hearing = False
+        self._gathering = False
+        self._publishing: set[asyncio.Task[None]] = set()
+
+    # -- ports.broker --------------------------------------------------------------------------------------------------
+
+    def submit(self, ticket: Ticket, waiter: Waiter) -> None:
+        """See ports.broker."""
+        self._waiters[ticket.id] = waiter
+        self._tell_waiters(self._core.submit(ticket, self._clock()))
+
+    def cancel(self, ticket: Ticket) -> None:
+        """See ports.broker."""
+        self._waiters.pop(ticket.id, None)
+        self._core.cancel(ticket)
+        self._stir()
+
+    def settle(self, ticket: Ticket, settlement: Settlement) -> None:
+        """See ports.broker."""
+        if not settlement.retry:
+            self._waiters.pop(ticket.id, None)
+        self._tell_waiters(self._core.settle(ticket, settlement, self._clock()))
+
+    def first_token(self, ticket: Ticket, ttft_s: float) -> None:
+        """See ports.broker."""
+        self._core.first_token(ticket, ttft_s)
+        self._stir()
+
+    def position(self, ticket: Ticket) -> QueuePosition | None:
+        """See ports.broker."""
+        return self._core.position(ticket)
+
+    def report(self, model: str, server_id: str, statistics: ServerStatistics) -> None:
+        """Servers are watched by the dispatchers."""
+
+    def check(self, model: str, server_id: str, *, ok: bool) -> None:
+        """Servers are watched by the dispatchers."""
+
+    def view(self, model: str) -> ModelView | None:
+        """See ports.broker."""
+        return self._core.views.get(model)
+
+    def views(self) -> list[ModelView]:
+        """All models whose dispatcher has told of them."""
+        return list(self._core.views.values())
+
+    # -- the runtime's -------------------------------------------------------------------------------------------------
+
+    def configure(self, catalogue: Catalogue, weights: Mapping[str, float]) -> None:  # noqa: ARG002  # as others do
+        """Take the catalogue: models come, change and go; weights are the dispatchers' concern."""
+        self._wanted = set(catalogue.models)
+        self._tell_waiters(self._core.configure(catalogue, self._clock()))
+        self._wake.set()
+
+    def tick(self) -> None:
+        """Called about four times a second."""
+        now = self._clock()
+        self._hear(now)
+        self._tell_waiters(self._core.tick(now))
+        if now - self._beat_s >= BEAT_S:
+            self._wake.set()
+
+    def counts(self) -> tuple[int, int]:
+        """Requests that wait, and that have a slot."""
+        return self._core.counts()
+
+    # -- ports.gossip --------------------------------------------------------------------------------------------------
+
+    def publish(self, topic: str, message: bytes) -> None:
+        """See ports.gossip."""
+        if self.connected:
+            self._gossip.append((topic, message))
+            self._wake.set()
+
+    def subscribe(self, topic: str, receive: Callable[[bytes], None]) -> None:
+        """See ports.gossip."""
+        self._listeners[topic] = receive
+
+    # -- the link's ----------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> tuple[str, list[str]]:
+        return self._name, [DISPATCHERS, f"{GOSSIP}.*"]
+
+    async def _up(self, connection: AbstractConnection) -> None:
+        self._tickets = channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        channel.closing.add_done_callback(lambda _: self._broken.set())
+        self._declared = set()
+        await self._declare(channel)
+        self._heard_s = self._clock()
+        self._hear(self._heard_s)
+        self._beat_s = float("-inf")
+        self._wake.set()
+
+    def _down(self) -> None:
+        self._tickets = None
+        self._gossip = []
+        self._hear(self._clock())
+
+    def _hear(self, now: float) -> None:
+        """The link is up while dispatchers are heard over it."""
+        up = self._tickets is not None and now - self._heard_s < SILENT_S
+        if up is not self._hearing:
+            self._hearing = up
+            self._tell_waiters(self._core.link(now, up=up))
+            self._stir()
+
+    async def _declare(self, channel: AbstractChannel) -> None:
+        for model in sorted(self._wanted - self._declared):
+            await self._topology.declare_model(channel, model)
+            self._declared.add(model)
+
+    async def _send(self, channel: AbstractChannel) -> None:
+        tickets = self._tickets
+        if tickets is None:
+            return
+        if not self._wanted <= self._declared:
+            await self._declare(tickets)
+        now = self._clock()
+        if now - self._beat_s >= BEAT_S or self._stopping:
+            self._beat_s = now
+            await self._tell(channel, GATEWAYS, orjson.dumps([self._name, self._stopping]))
+        outgoing = self._core.drain()
+        for model, wire, body in outgoing.tickets:
+            task = asyncio.create_task(self._publish(tickets, model, wire, body))
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
+        for to, body in outgoing.bodies(self._name):
+            await self._mail(channel, to, body)
+        gossip, self._gossip = self._gossip, []
+        for topic, message in gossip:
+            properties = Basic.Properties(app_id=self._name, delivery_mode=1)
+            await send(channel, message, self._topology.news, f"{GOSSIP}.{topic}", properties)
+
+    async def _publish(self, channel: AbstractChannel, model: str, wire: str, body: bytes) -> None:
+        """A ticket is safe when the broker has confirmed it. One whose connection breaks is published again."""
+        properties = Basic.Properties(message_id=wire, delivery_mode=_PERSISTENT)
+        try:
+            await send(channel, body, self._topology.tickets, model, properties)
+        except DeliveryError:  # the model's queue holds all that it may
+            self._tell_waiters(self._core.turned_away(model, wire, RefusalReason.QUEUE_FULL))
+        except FAILURES as error:
+            if isinstance(error, AMQPError):
+                log.debug("ticket_not_published", reason=type(error).__name__)
+
+    async def _news(self, message: DeliveredMessage) -> None:
+        key = message.routing_key or ""
+        if key == DISPATCHERS:
+            now = self._clock()
+            self._heard_s = now
+            self._hear(now)
+            self._core.news_came(message.body, now)
+            self._stir()
+        elif message.header.properties.app_id != self._name:
+            listener = self._listeners.get(key.partition(".")[2])
+            if listener is not None:
+                listener(message.body)
+
+    async def _letter(self, message: DeliveredMessage) -> None:
+        self._tell_waiters(self._core.letter(message.body, self._clock()))
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def _stir(self) -> None:
+        """See that what has gathered is sent: at once when somebody waits for it."""
+        if self._core.urgent:
+            self._wake.set()
+        elif not self._gathering and self._core.pending:
+            self._gathering = True
+            asyncio.get_running_loop().call_later(GATHER_S, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = False
+        self._wake.set()
+
+    def _tell_waiters(self, effects: Iterable[Effect]) -> None:
+        """As in the embedded broker: what a waiter causes meanwhile is told after what is under way."""
+        self._effects.extend(effects)
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._effects:
+                effect = self._effects.popleft()
+                ticket = effect.ticket
+                if isinstance(effect, Grant):
+                    waiter = self._waiters.get(ticket.id)
+                    if waiter is not None:
+                        waiter.granted(effect)
+                    else:  # it left between the grant and this call: the slot must come back
+                        self._core.abandon(ticket, self._clock())
+                else:
+                    waiter = self._waiters.pop(ticket.id, None)
+                    if waiter is not None:
+                        waiter.refused(effect)
+        finally:
+            self._telling = False
+        self._stir()
