@@ -16,8 +16,11 @@ from ilaas.app.config_impact import site_of
 from ilaas.app.config_model import FileSection, ModelSection, OrganisationSection, PolicySection
 from ilaas.app.config_section import Section
 from ilaas.app.config_servers import Pool, unique_ids
+from ilaas.app.config_urls import broker_url
+from ilaas.app.config_speech import speech_of
 from ilaas.app.config_yaml import Problems, YamlMap, line_at
 from ilaas.app.settings import Settings
+from ilaas.app.speech_settings import SpeechSettings
 from ilaas.core.catalogue import DispatchPolicy, ModelSpec
 from ilaas.core.errors import ConfigError
 from ilaas.core.impact import SiteFactors
@@ -71,6 +74,7 @@ class _Converter:
             "models": models,
             "default_policy": policy,
             "config_path": self.problems.path,
+            "speech": speech_of(file.speech, self.problems.path.parent, changes(file.speech, SpeechSettings)),
         }
         for name, value in changes(file.metrics, default).items():
             values[f"ops_{name}"] = value

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 
 from ilaas.app.config_impact import ParametersSection, SiteSection, total_alone
 from ilaas.app.config_section import Section
+from ilaas.app.config_speech import SpeechSection
 from ilaas.app.config_types import (
     Count,
     Duration,
@@ -302,3 +303,4 @@ class FileSection(Section):
     sites: list[SiteSection] | None = Field(None, description="See sites")
     defaults: PolicySection | None = Field(None, description="See policy; for all models")
     models: list[ModelSection] | None = Field(None, description="See models")
+    speech: SpeechSection | None = Field(None, description="See speech")

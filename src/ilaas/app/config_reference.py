@@ -26,6 +26,7 @@ from ilaas.app.config_model import (
     ServerSection,
 )
 from ilaas.app.config_section import Section
+from ilaas.app.config_speech import SpeechSection
 from ilaas.app.config_types import Billions, Duration, Interval, Size
 from ilaas.app.settings import Settings
 
@@ -44,6 +45,7 @@ SECTIONS: dict[str, type[Section]] = {
     "servers": ServerSection,
     "policy": PolicySection,
     "deadlines": DeadlinesSection,
+    "speech": SpeechSection,
 }
 
 

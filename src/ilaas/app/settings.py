@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ilaas.core.catalogue import DispatchPolicy, ModelSpec
+from ilaas.app.speech_settings import SpeechSettings
 from ilaas.core.impact import SiteFactors
 from ilaas.core.tenancy import Organisation
 from ilaas.http.limits import Limits
@@ -17,6 +18,19 @@ RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Role(StrEnum):
+    """What a process of the platform does."""
+
+    ALL = "all"
+    """Everything in one process."""
+    GATEWAY = "gateway"
+    """Serves clients; asks dispatchers over the broker."""
+    DISPATCHER = "dispatcher"
+    """Decides for the models that the broker gives it."""
+    WORKER = "worker"
+    """Does the jobs of the speech service."""
+
+
 class Settings:
     """The gateway's settings. What is said in three places counts in this order: command line, environment, file."""
 
@@ -56,6 +70,7 @@ class Settings:
 
     @property
     def database_url(self) -> str:
+    speech: SpeechSettings = field(default_factory=SpeechSettings)
         """The store's address, with the default filled in."""
         return self.store_url or f"sqlite+aiosqlite:///{self.state_dir / 'ilaas.db'}"
 
