@@ -26,7 +26,7 @@ from ilaas.core.values import Category
 _REGISTRIES = ("huggingface_hub", "mistralai")
 """Registries of models whose weights one can host, the one with the names that servers use first."""
 
-_NOT_COVERED = frozenset({Category.EMBEDDING, Category.RERANKING, Category.SPEECH})
+_NOT_COVERED = frozenset({Category.EMBEDDING, Category.RERANKING, Category.TRANSCRIPTION, Category.SPEECH})
 """The method is for models that generate text."""
 
 _FEW_REQUESTS = 16

@@ -34,6 +34,8 @@ class Endpoint:
     generates: bool = False
     """Answers in tokens one by one: may stream, and reports usage in a stream."""
     chat: bool = False
+    audio: bool = False
+    """Takes or gives sound (`core.audio`)."""
     default_completion_tokens: int = 0
     path_bytes: bytes = field(init=False, default=b"")
 
@@ -56,9 +58,10 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         Endpoint(path="/v1/rerank", name="rerank"),
         Endpoint(path="/v1/score", name="score"),
         Endpoint(path="/tokenize", name="tokenize"),
+        Endpoint(path="/v1/audio/speech", name="audio.speech", audio=True),
     )
 }
-"""Every path that may reach a server; nothing else does."""
+"""Every path with a JSON body that may reach a server; beside them only the forms of `core.audio.UPLOADS` do."""
 
 _ONLY_MAX_TOKENS = frozenset({Engine.LLAMACPP, Engine.OLLAMA, Engine.LMDEPLOY})
 """Engines that ignore `max_completion_tokens`."""
@@ -92,6 +95,8 @@ class ParsedRequest:
     """Asked for, or the endpoint's usual length."""
     prompt_tokens: int
     """Estimated."""
+    audio_ms: int = 0
+    """Of the recording that came with it."""
 
 
 def parse(endpoint: Endpoint, raw: bytes) -> ParsedRequest:

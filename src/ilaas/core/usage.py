@@ -6,16 +6,21 @@ from dataclasses import dataclass
 
 from ilaas.core.values import Outcome, RequestClass, RoutingMode
 
+AUDIO_MS_PER_TOKEN = 100
+"""What a recording weighs in the fair order beside tokens: a second as much as ten of them."""
+
 
 @dataclass(slots=True)
 class Usage:
-    """Token counts of one answer, as the server gave them or as estimated."""
+    """Token counts and length of audio of one answer, as the server gave them or as estimated."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+    audio_ms: int = 0
+    """Of the recording that was heard, or of the speech that was made."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -59,7 +59,10 @@ class Category(StrEnum):
     AGENTIC = "agentic"
     EMBEDDING = "embedding"
     RERANKING = "reranking"
+    TRANSCRIPTION = "transcription"
+    """Speech to text."""
     SPEECH = "speech"
+    """Text to speech."""
 
 
 class Lifecycle(StrEnum):

@@ -15,7 +15,8 @@ from ilaas.services.impacts import Impacts
 _ENDPOINTS = {
     Category.EMBEDDING: ("embeddings",),
     Category.RERANKING: ("rerank", "score"),
-    Category.SPEECH: (),
+    Category.TRANSCRIPTION: ("audio.transcriptions", "audio.translations"),
+    Category.SPEECH: ("audio.speech",),
 }
 _GENERATES = ("chat.completions", "completions")
 

@@ -19,9 +19,11 @@ class Prices:
         """Swap in a book of these."""
         self.book = PriceBook(tariffs)
 
-    def estimate(self, model: str, tokens: tuple[int, int], mode: RoutingMode, epoch_s: float) -> int:
-        """Micro-euros that a request may cost, of its prompt's and its answer's estimated tokens.
+    def estimate(
+        self, model: str, tokens: tuple[int, int], mode: RoutingMode, epoch_s: float, audio_ms: int = 0
+    ) -> int:
+        """Micro-euros that a request may cost, of its prompt's and its answer's estimated tokens, or its recording.
 
         Whose server will do it is not known yet: it counts as another's, unless only own servers may.
         """
-        return self.book.price(model, Usage(*tokens), mode is RoutingMode.PRIVATE_ONLY, epoch_s)
+        return self.book.price(model, Usage(*tokens), mode is RoutingMode.PRIVATE_ONLY, epoch_s, audio_ms)

@@ -55,7 +55,7 @@ def make_record(end: End, wishes: Wishes, ticket: Ticket, grant: Grant | None, f
         completion_tokens=usage.completion_tokens,
         cached_tokens=usage.cached_tokens,
         reasoning_tokens=usage.reasoning_tokens,
-        audio_ms=0,
+        audio_ms=usage.audio_ms,
         estimated=usage.estimated,
         queue_ms=int(waited_s * 1000),
         ttft_ms=int(end.ttft_s * 1000),
