@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from ilaas.ports.upload import ReceivedForm
+
 
 @dataclass(slots=True)
 class InboundRequest:
@@ -14,7 +16,9 @@ class InboundRequest:
     headers: dict[bytes, bytes]
     body: bytes
     received_s: float
-    """Monotonic, when the head was complete."""
+    """Monotonic, when the head was complete; of a form, when all of it was."""
+    form: ReceivedForm | None = None
+    """In the place of the body."""
 
 
 class AnswerWriter(Protocol):

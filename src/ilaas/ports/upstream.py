@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.values import Outcome
+from ilaas.ports.upload import UpstreamUpload
 
 
 @dataclass(slots=True)
@@ -18,6 +19,8 @@ class UpstreamRequest:
     """Ready header lines, each ending in CRLF, without host, length and authorization."""
     body: bytes
     connect_timeout_s: float
+    upload: UpstreamUpload | None = None
+    """In the place of the body."""
 
 
 class UpstreamSink(Protocol):

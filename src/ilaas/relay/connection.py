@@ -48,6 +48,8 @@ class UpstreamConnection(asyncio.Protocol):
         "fresh",
         "idle_since_s",
         "key",
+        "on_writable",
+        "sending",
         "sink",
         "transport",
     )
@@ -64,6 +66,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered = False
         """Some byte of the present answer came."""
         self.idle_since_s = 0.0
+        self.sending = False
+        """A body is being sent piece by piece (`relay.sending`): an answer that ends before it is the last one."""
+        self.on_writable: Callable[[], None] | None = None
+        """Called when the server takes bytes again, or is gone."""
         self._writes = writes
         self._release = release
         self._parser: Any = httptools.HttpResponseParser(self)
@@ -94,6 +100,17 @@ class UpstreamConnection(asyncio.Protocol):
             raise RuntimeError("the connection is not open")
         self._writes.write(transport, head + body)
         sink.upstream_sent()
+
+    def begin(self, sink: UpstreamSink) -> asyncio.Transport:
+        """The same for a request that the caller writes itself, piece by piece."""
+        self.sink = sink
+        self.answered = False
+        self._reset()
+        transport = self.transport
+        if transport is None:
+            raise RuntimeError("the connection is not open")
+        self.sending = True
+        return transport
 
     def abort(self) -> None:
         """Forget the sink and close at once, so that the server stops working."""
@@ -137,13 +154,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._complete:
-                self._fail(Outcome.UPSTREAM_ERROR, "the answer is not HTTP")
+                self.fail(Outcome.UPSTREAM_ERROR, "the answer is not HTTP")
                 return
             self._overrun = True
         if self._status == 0:
             self._bytes_of_head += len(data)
             if self._bytes_of_head > MAX_HEAD_BYTES:
-                self._fail(Outcome.UPSTREAM_ERROR, "the head of the answer is too long")
+                self.fail(Outcome.UPSTREAM_ERROR, "the head of the answer is too long")
             return
         if self._head_ready:
             self._head_ready = False
@@ -159,9 +176,15 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._finish()
 
+    def resume_writing(self) -> None:
+        """The server has taken most of what was written."""
+        if self.on_writable is not None:
+            self.on_writable()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The server closed: the end of an answer without length, else a failure."""
         self.transport = None
+        self.resume_writing()
         self._release(self, False)
         sink, self.sink = self.sink, None
         if sink is None:
@@ -218,12 +241,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         sink, self.sink = self.sink, None
         self.fresh = False
+        if self.sending and self.transport is not None:
+            self.transport.abort()  # who has answered already would not take the rest
         self.resume()
-        self._release(self, self._reusable and not self._overrun)
+        self._release(self, self._reusable and not self._overrun and not self.sending)
         if sink is not None:
             sink.upstream_end()
 
-    def _fail(self, outcome: Outcome, detail: str) -> None:
+    def fail(self, outcome: Outcome, detail: str) -> None:
+        """Close at once, and tell the sink."""
         sink = self.sink
         self.abort()
         if sink is not None:
@@ -234,8 +260,8 @@ class UpstreamConnection(asyncio.Protocol):
             plain = bytes(self._decoder.decompress(part, MAX_UNPACKED_BYTES))
             if not self._decoder.unconsumed_tail:
                 return plain
-            self._fail(Outcome.UPSTREAM_ERROR, "the answer unpacks to more than is sane")
+            self.fail(Outcome.UPSTREAM_ERROR, "the answer unpacks to more than is sane")
             return b""
         except zlib.error:
-            self._fail(Outcome.UPSTREAM_ERROR, "the answer's compression is broken")
+            self.fail(Outcome.UPSTREAM_ERROR, "the answer's compression is broken")
             return b""

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.values import Outcome
 from ilaas.ports.runtime import Writes
+from ilaas.ports.upload import UpstreamUpload
 from ilaas.ports.upstream import UpstreamCall, UpstreamRequest, UpstreamSink
 from ilaas.relay.connection import UpstreamConnection
+from ilaas.relay.sending import UNSENT_BYTES, send_upload
 
 MAX_IDLE_PER_SERVER = 512
-WRITE_BUFFER_BYTES = 1024 * 1024
+JSON_TYPE = b"content-type: application/json\r\n"
 
 Address = tuple[str, int, bool]
 """Host, port, TLS."""
@@ -45,7 +47,19 @@ class _Target:
 class _Call:
     """One request on one connection, or on the way to getting one."""
 
-    __slots__ = ("_pool", "aborted", "body", "connection", "head", "retried", "sink", "target", "task", "timeout_s")
+    __slots__ = (
+        "_pool",
+        "aborted",
+        "body",
+        "connection",
+        "head",
+        "retried",
+        "sink",
+        "target",
+        "task",
+        "timeout_s",
+        "upload",
+    )
 
     def __init__(
         self, pool: HttpUpstream, target: _Target, head: bytes, request: UpstreamRequest, sink: UpstreamSink
@@ -54,6 +68,7 @@ class _Call:
         self.target = target
         self.head = head
         self.body = request.body
+        self.upload = request.upload
         self.timeout_s = request.connect_timeout_s
         self.sink = sink
         self.connection: UpstreamConnection | None = None
@@ -129,6 +144,8 @@ class HttpUpstream:
         target = self._targets.get(server.id)
         if target is None or target.server is not server:
             target = self._remember(server)
+        if request.upload is not None:
+            return self._send_upload(target, request, request.upload, sink)
         body = request.body
         head = b"POST %b%b%b%bcontent-length: %d\r\n\r\n" % (
             target.prefix,
@@ -146,6 +163,21 @@ class HttpUpstream:
                 call.connection = connection
                 connection.send(head, body, call)
                 return call
+        self.connect(call)
+        return call
+
+    def _send_upload(
+        self, target: _Target, request: UpstreamRequest, upload: UpstreamUpload, sink: UpstreamSink
+    ) -> UpstreamCall:
+        """On a new connection: no half of a file is lost to one that the server has just closed."""
+        head = b"POST %b%b%b%bcontent-length: %d\r\n\r\n" % (
+            target.prefix,
+            request.path,
+            target.head.replace(JSON_TYPE, b"content-type: %b\r\n" % upload.content_type),
+            request.headers,
+            upload.size_bytes,
+        )
+        call = _Call(self, target, head, request, sink)
         self.connect(call)
         return call
 
@@ -180,9 +212,16 @@ class HttpUpstream:
         if call.aborted:
             transport.abort()
             return
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        transport.set_write_buffer_limits(high=UNSENT_BYTES)
         call.connection = connection
-        connection.send(call.head, call.body, call)
+        if call.upload is None:
+            connection.send(call.head, call.body, call)
+            return
+        call.task = asyncio.current_task()  # what stops the call stops the sending
+        failure = await send_upload(connection, call.head, call.upload, call)
+        call.task = None
+        if failure is not None:
+            connection.fail(*failure)
 
     def _refused(self, call: _Call, outcome: Outcome, detail: str) -> None:
         call.task = None

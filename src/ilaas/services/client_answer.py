@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ilaas.core.dispatch.events import Grant, QueuePosition
 from ilaas.core.errors import IlaasError, NoServer, QueueTimeout, TooBusy
+from ilaas.core.upstream_errors import normalise
 from ilaas.core.wire import DONE, error_event
 from ilaas.ports.client import AnswerWriter
 from ilaas.services.answers import JSON_TYPE, STREAM_TYPE, answer_head, error_body, error_headers
@@ -31,10 +32,10 @@ class ClientAnswer:
         quota = self._context.quotas.headers(wishes.subjects, wishes.reservation)
         return answer_head(kind, wishes, self.grant) + quota
 
-    def start(self) -> None:
-        """Open the stream."""
+    def start(self, kind: bytes = STREAM_TYPE) -> None:
+        """Open the stream; `kind` is the ready line of its content type."""
         self.started = True
-        self._writer.start(200, self._head(STREAM_TYPE), None)
+        self._writer.start(200, self._head(kind), None)
 
     def part(self, data: bytes) -> None:
         """A part of the stream."""
@@ -56,15 +57,17 @@ class ClientAnswer:
             self._writer.write(rest)
         self._writer.finish()
 
-    def whole(self, body: bytes) -> None:
+    def whole(self, body: bytes, kind: bytes = JSON_TYPE) -> None:
         """An answer that isn't streamed; as an event when a comment went before it."""
         if self.started:
             self.end(b"data: " + body + b"\n\n" + DONE)
         else:
-            self._writer.answer(200, self._head(JSON_TYPE), body)
+            self._writer.answer(200, self._head(kind), body)
 
-    def refusal(self, status: int, body: bytes) -> None:
-        """The server's refusal, in its words."""
+    def refusal(self, status: int, refusal: bytes) -> None:
+        """The server's refusal, in its words and in our form."""
+        served = self.grant.server.served_name if self.grant is not None else ""
+        body = normalise(status, refusal, served_name=served, public_name=self._wishes.model.name)
         if self.started:
             self.end(error_event(body))
         else:

@@ -8,6 +8,7 @@ from ilaas.core.catalogue import ModelSpec
 from ilaas.core.quota import Reservation, Subject
 from ilaas.core.requests import ParsedRequest
 from ilaas.core.tenancy import Key
+from ilaas.ports.upload import ReceivedForm
 
 
 @dataclass(slots=True)
@@ -26,3 +27,5 @@ class Wishes:
     reservation: Reservation
     wants_impact: bool = False
     """The client asked to be told its energy and CO2e."""
+    form: ReceivedForm | None = None
+    """Of a request with a recording."""
