@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ilaas.http.limits import Limits
+from ilaas.http.uploads import Uploads
 from ilaas.ports.runtime import Writes
 from ilaas.services.inference import Inference
 
@@ -19,7 +20,8 @@ class Connection(Protocol):
 class Front:
     """The use case behind the connections, and the connections themselves."""
 
-    def __init__(self, inference: Inference, limits: Limits, writes: Writes) -> None:
+    def __init__(self, inference: Inference, limits: Limits, writes: Writes, uploads: Uploads | None = None) -> None:
+        self.uploads = uploads or Uploads(limits)
         self.inference = inference
         self.limits = limits
         self.writes = writes

@@ -13,6 +13,14 @@ class Limits:
     """Sizes in bytes, times in seconds."""
 
     max_body_bytes: int = 32 * MIB
+    max_upload_bytes: int = 512 * MIB
+    """Of a form with a recording."""
+    max_uploads: int = 1_000
+    """Recordings that are kept at one time: on their way in, waiting for a server, or being sent to one."""
+    max_kept_bytes: int = 32 * 1024 * MIB
+    """All of them together."""
+    upload_timeout_s: float = 3600.0
+    """For the whole of a form with a recording."""
     max_header_bytes: int = 64 * KIB
     header_timeout_s: float = 10.0
     """From the first byte (or the last answer's end, when bytes have come) to the whole head."""
