@@ -7,6 +7,7 @@ derived with HKDF (RFC 5869), so that neither tells anything of the other.
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import secrets
 import stat
@@ -37,10 +38,15 @@ class Secret:
             )
         self.pepper = _derive(material, b"ilaas: pepper of key digests, v1")
         """32 bytes, for `core.keys.digest`."""
+        self._services = _derive(material, b"ilaas: keys of the gateway's own services, v1")
         self._fernet = Fernet(base64.urlsafe_b64encode(_derive(material, b"ilaas: encryption of server tokens, v1")))
 
     def __repr__(self) -> str:
         return "Secret(…)"
+
+    def derived(self, label: str) -> bytes:
+        """32 bytes of this secret and a label: what the gateway's own services need and nobody stores."""
+        return hashlib.blake2b(label.encode(), key=self._services, digest_size=32).digest()
 
     def encrypt(self, text: str) -> str:
         """The text, encrypted and signed, as ASCII."""

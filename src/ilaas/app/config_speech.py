@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,9 @@ class SpeechSection(Section):
     evaluation_model: Name | None = Field(None, description="Else `enrichment_model`")
     jobs: Count | None = Field(
         None, description="Media that the gateway's own process works on at once; 0 leaves them to workers"
+    )
+    steps: list[Literal["fetch", "transcription", "enrichment", "translation", "evaluation"]] | None = Field(
+        None, description="What this platform's own workers do; the rest waits for remote workers"
     )
     gateway_url: Name | None = Field(None, description="Where workers reach the gateway; else on this machine")
     public_url: Name | None = Field(None, description="Where remote workers fetch media; else the host they call")
@@ -59,4 +62,4 @@ def speech_of(section: SpeechSection | None, folder: Path, values: dict[str, obj
     if section is None:
         return SpeechSettings()
     folders = {name: folder / path for name in ("objects", "scratch") if (path := getattr(section, name)) is not None}
-    return replace(SpeechSettings(), **{**values, **folders})  # type: ignore[arg-type]  # each has its field's type
+    return replace(SpeechSettings(), **{**values, **folders})

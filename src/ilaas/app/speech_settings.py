@@ -25,6 +25,8 @@ class SpeechSettings:
     """None is the enrichment model."""
     jobs: int = 4
     """Media that the gateway's own process works on at the same time; 0 leaves all to `ilaas serve --role worker`."""
+    steps: tuple[str, ...] = ("fetch", "transcription", "enrichment", "translation", "evaluation")
+    """What the workers of this platform do; what is left out waits for remote workers."""
     gateway_url: str | None = None
     """Where workers reach the gateway; None is this machine."""
     public_url: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,8 @@ class WorkPolicy:
     """What an answer may take of the window."""
     questions: int = 10
     """Of a quiz, at most."""
+    models: Mapping[Step, str | None] = field(default_factory=dict, hash=False)
+    """The model of a step; None, or a step that is not here, is the port's own."""
     language: str = "fr"
     """Of a media in which no language was heard."""
     limits: SpeechLimits = field(default_factory=SpeechLimits)
@@ -94,9 +96,11 @@ class Work:
 
     @property
     def model(self) -> str | None:
-        """The model wanted for this step; None is the service's own."""
+        """The model wanted for this step; None is the port's own."""
         wanted = self.enrichment.wanted.get(self.step)
-        return wanted.model if wanted is not None else None
+        if wanted is not None and wanted.model is not None:
+            return wanted.model
+        return self.context.policy.models.get(self.step)
 
     async def parts(self) -> dict[int, Part]:
         """What is kept of this step, by number."""
