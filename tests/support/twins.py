@@ -100,7 +100,8 @@ class TwinBroker:
         entry = self.leases.pop(ticket.id)
         if settlement.retry:
             self.waiting[ticket.id] = entry
-            self.serve(ticket.id)
+            if not self.hold:
+                self.serve(ticket.id)
 
     def first_token(self, ticket: Ticket, ttft_s: float) -> None:
         self.first_tokens.append(ttft_s)

@@ -50,6 +50,7 @@ class Accounting:
         self._key_used = key_used
         self._tallies: dict[tuple[str, RequestClass], Tally] = {}
         self._rejections: dict[str, int] = {}
+        self._continued: dict[str, int] = {}
 
     def finished(self, record: UsageRecord) -> None:
         """One request has ended, one way or another."""
@@ -72,9 +73,17 @@ class Accounting:
         """A request that never got as far as a ticket, by error code."""
         self._rejections[code] = self._rejections.get(code, 0) + 1
 
+    def continued(self, model: str) -> None:
+        """A streamed answer goes on at another server, since its own died."""
+        self._continued[model] = self._continued.get(model, 0) + 1
+
     def tallies(self) -> Mapping[tuple[str, RequestClass], Tally]:
         """By model and class."""
         return self._tallies
+
+    def continuations(self) -> Mapping[str, int]:
+        """Streams that went on at another server, by model."""
+        return self._continued
 
     def rejections(self) -> Mapping[str, int]:
         """By error code."""

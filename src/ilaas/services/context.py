@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ilaas.core.continuation import Room
 from ilaas.ports.broker import Broker
 from ilaas.ports.upstream import Upstream
 from ilaas.services.accounting import Accounting
@@ -41,3 +42,5 @@ class Context:
     epoch: Callable[[], float]
     """Epoch seconds."""
     policy: InferencePolicy
+    room: Room = field(default_factory=Room)
+    """The memory for answers that may be continued."""

@@ -8,7 +8,7 @@ import pytest
 from ilaas.core.catalogue import Deadlines, DispatchPolicy
 from ilaas.core.dispatch.events import RefusalReason
 from ilaas.core.quota import Limits, Subject
-from ilaas.core.values import Lifecycle, Outcome, RequestClass
+from ilaas.core.values import Continuation, Lifecycle, Outcome, RequestClass
 from ilaas.services.context import InferencePolicy
 from tests.support.twins import House, key, server
 
@@ -229,9 +229,12 @@ def test_a_stream_that_opens_with_an_error_event_is_tried_again() -> None:
     assert asked.call.server.id == "two"
 
 
+NOT_CONTINUED = DispatchPolicy(continuation=Continuation.OFF)
+
+
 @pytest.mark.parametrize("how", ["closed", "ended"])
 def test_a_break_in_mid_stream_is_an_event_in_the_stream_and_then_its_end(how: str) -> None:
-    house = House()
+    house = House(dispatch=NOT_CONTINUED)
     asked = house.ask(stream=True)
     asked.call.stream()
     asked.call.event(part("Bon"))
@@ -254,7 +257,7 @@ def test_a_break_in_mid_stream_is_an_event_in_the_stream_and_then_its_end(how: s
 def test_an_error_event_in_mid_stream_is_the_servers_fault_though_it_ends_the_stream_properly(
     wants_usage: bool,
 ) -> None:
-    house = House()
+    house = House(dispatch=NOT_CONTINUED)
     asked = house.ask(stream=True, stream_options={"include_usage": wants_usage})
     asked.call.stream()
     asked.call.event(part("Bon"))
@@ -416,7 +419,7 @@ def test_a_plain_answer_may_take_longer_than_a_first_token() -> None:
 
 
 def test_a_server_that_falls_silent_in_mid_answer_is_cut_and_the_client_told() -> None:
-    house = house_with(idle_s=5)
+    house = House(dispatch=DispatchPolicy(deadlines=Deadlines(idle_s=5), continuation=Continuation.OFF))
     asked = house.ask(stream=True)
     asked.call.stream()
     asked.call.event(part("a"))

@@ -50,7 +50,9 @@ _ZERO_COUNTS = frozenset({"logprobs", "prompt_logprobs"})
 def may_continue(parsed: ParsedRequest) -> bool:
     """Whether this answer, once it streams, may be continued by another server."""
     fields = parsed.fields
-    if not parsed.stream or any(_asked(name, fields[name]) for name in _NEVER & fields.keys()):
+    if not (parsed.stream and parsed.endpoint.generates):
+        return False
+    if any(_asked(name, fields[name]) for name in _NEVER & fields.keys()):
         return False
     if not parsed.endpoint.chat:
         return type(fields.get("prompt")) is str
