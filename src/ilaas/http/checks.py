@@ -33,10 +33,13 @@ def check_head(
                 return MalformedHttp(f"The header '{single.decode()}' is there more than once.")
     if b"host" not in headers and version == "1.1":
         return MalformedHttp("The header 'Host' is missing.")
-    length = headers.get(b"content-length")
-    if length is not None and len(length) > 5 and int(length) > limits.max_body_bytes:
-        return body_too_large(limits)
     return None
+
+
+def check_length(headers: dict[bytes, bytes], max_bytes: int) -> IlaasError | None:
+    """A body that announces itself as too large."""
+    length = headers.get(b"content-length")
+    return body_too_large(max_bytes) if length is not None and int(length) > max_bytes else None
 
 
 def malformed(error: Exception) -> IlaasError:
@@ -50,6 +53,6 @@ def head_too_large(limits: Limits) -> IlaasError:
     return HeadTooLarge(f"The headers exceed {limits.max_header_bytes} bytes or {MAX_HEADERS} lines.")
 
 
-def body_too_large(limits: Limits) -> IlaasError:
+def body_too_large(max_bytes: int) -> IlaasError:
     """The body is too large."""
-    return BodyTooLarge(f"The body exceeds this gateway's limit of {limits.max_body_bytes} bytes.")
+    return BodyTooLarge(f"The body exceeds this gateway's limit of {max_bytes} bytes.")

@@ -17,17 +17,21 @@ from typing import Any
 import httptools
 import structlog
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from ilaas.core.audio import UPLOADS
 from ilaas.core.errors import IlaasError, MalformedHttp, RequestTimeout
 from ilaas.core.requests import ENDPOINTS
-from ilaas.http.checks import body_too_large, check_head, head_too_large, malformed
+from ilaas.http.answering import AnsweringProtocol
+from ilaas.http.checks import body_too_large, check_head, check_length, head_too_large, malformed
 from ilaas.http.front import Front
-from ilaas.ports.client import Exchange, InboundRequest
+from ilaas.http.uploads import Hooks, Upload
+from ilaas.ports.client import InboundRequest
+from ilaas.ports.upload import ReceivedForm
 from ilaas.services.answers import error_body, error_headers
 
 INFERENCE_PATHS = {path.encode(): path for path in ENDPOINTS}
+UPLOAD_PATHS = {path.encode(): path for path in UPLOADS}
 
 EARLY_CHECK_BYTES = 64 * 1024
 """A body larger than this (or of unknown length) is only received from a caller with a valid key."""
@@ -43,8 +47,8 @@ def protocol_class(front: Front) -> Callable[..., asyncio.Protocol]:
     return partial(GatewayProtocol, front)
 
 
-class GatewayProtocol(HttpToolsProtocol):
-    """One connection. Implements ports.client.AnswerWriter."""
+class GatewayProtocol(AnsweringProtocol):
+    """One connection."""
 
     def __init__(
         self,
@@ -54,31 +58,23 @@ class GatewayProtocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._front = front
+        super().__init__(front, config, server_state, app_state, _loop)
         self._limits = front.limits
-        self._writes = front.writes
-        self._exchange: Exchange | None = None
         self._inbound: InboundRequest | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._max_body_bytes = self._limits.max_body_bytes
+        self._upload: Upload | None = None
+        """The form that is being received, in the place of a body."""
+        self._upload_since_s = 0.0
         self._head_bytes = 0
         self._in_head = True
         self._fast = False
         """The message being read is an inference request."""
         self._ready = False
-        self._early = False
-        """A further request came before the answer was complete."""
-        self._closing = False
-        """Refused: what still comes is dropped."""
         self._problem: IlaasError | None = None
-        self._keep_alive = True
-        self._chunked = True
-        self._head = b""
-        """Of a streamed answer, until its first byte is there."""
         self._since_s = 0.0
         """When the part of a request that is under way began (head) or last grew (body); 0 between requests."""
-        self._idle_since_s = self.loop.time()
 
     # -- asyncio.Protocol ----------------------------------------------------------------------------------------------
 
@@ -100,6 +96,7 @@ class GatewayProtocol(HttpToolsProtocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_left()
+        self._drop_upload()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -155,6 +152,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self._body_bytes = 0
+        self._max_body_bytes = self._limits.max_body_bytes
 
     def on_url(self, url: bytes) -> None:
         """A part of the target."""
@@ -177,22 +175,38 @@ class GatewayProtocol(HttpToolsProtocol):
         )
         if self._problem is not None:
             return
-        path = INFERENCE_PATHS.get(self.url.partition(b"?")[0])
+        target = self.url.partition(b"?")[0]
+        path = INFERENCE_PATHS.get(target)
         if path is None or self.parser.get_method() != b"POST":
-            self._to_asgi(headers)
+            if target in UPLOAD_PATHS and self.parser.get_method() == b"POST":
+                self._receive(UPLOAD_PATHS[target], headers)
+            else:
+                self._problem = check_length(headers, self._max_body_bytes)
+                if self._problem is None:
+                    self._to_asgi(headers)
             return
+        self._take(path, headers)
+        if len(headers.get(b"content-length", b"1234567")) > 5:  # 100,000 bytes or more, or unknown
+            self._problem = check_length(headers, self._max_body_bytes)
+            if self._problem is not None:
+                return
+            try:
+                self._front.inference.admission.authenticate(headers)
+            except IlaasError as error:
+                self._problem = error
+                return
+        self._let_come(headers)
+
+    def _take(self, path: str, headers: dict[bytes, bytes]) -> None:
+        """It is an inference request, answered here."""
         self._fast = True
         self._body = []
         self._keep_alive = self.parser.should_keep_alive()
         self._chunked = self.parser.get_http_version() == "1.1"
-        inference = self._front.inference
-        self._inbound = InboundRequest(path, headers, b"", inference.context.clock())
-        if len(headers.get(b"content-length", b"1234567")) > 5:  # 100,000 bytes or more, or unknown
-            try:
-                inference.admission.authenticate(headers)
-            except IlaasError as error:
-                self._problem = error
-                return
+        self._inbound = InboundRequest(path, headers, b"", self._front.inference.context.clock())
+
+    def _let_come(self, headers: dict[bytes, bytes]) -> None:
+        """Tell a client that asks before it sends its body to go on."""
         if headers.get(b"expect", b"").lower() == b"100-continue":
             self._writes.write(self.transport, b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -201,8 +215,10 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._early or self._problem is not None:
             return
         self._body_bytes += len(body)
-        if self._body_bytes > self._limits.max_body_bytes:
-            self._problem = body_too_large(self._limits)
+        if self._body_bytes > self._max_body_bytes:
+            self._problem = body_too_large(self._max_body_bytes)
+        elif self._upload is not None:
+            self._feed(self._upload, body)
         elif self._fast:
             self._body.append(body)
         else:
@@ -219,7 +235,9 @@ class GatewayProtocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         inbound = self._inbound
-        if inbound is not None:
+        if self._upload is not None:
+            self._finish(self._upload)
+        elif inbound is not None:
             inbound.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
             self._body = []
             self._ready = True
@@ -249,6 +267,76 @@ class GatewayProtocol(HttpToolsProtocol):
         except Exception:  # a fault of ours must end in an answer, not in a cut connection
             log.exception("request_failed", path=inbound.path)
             self.refuse(IlaasError("The gateway failed on this request; it was logged."))
+        if self._upload is not None:
+            if self._exchange is None:
+                self._drop_upload()
+            self._upload = None  # its exchange looks after it
+
+    # -- forms with a file ---------------------------------------------------------------------------------------------
+
+    def _receive(self, path: str, headers: dict[bytes, bytes]) -> None:
+        """A form's head is there: its file is kept aside as it comes, and the request begins when it is whole."""
+        self._take(path, headers)
+        self._max_body_bytes = self._limits.max_upload_bytes
+        self._problem = check_length(headers, self._max_body_bytes)
+        if self._problem is not None:
+            return
+        inference = self._front.inference
+        hooks = Hooks(
+            early=partial(inference.check_form, headers),
+            full=self.flow.pause_reading,
+            room=self._room,
+            ready=self._form_ready,
+            failed=self._form_failed,
+        )
+        try:
+            inference.check_form(headers, [])
+            self._upload = self._front.uploads.begin(headers, hooks)
+        except IlaasError as error:
+            self._problem = error
+            return
+        self._upload_since_s = self.loop.time()
+        self._let_come(headers)
+
+    def _feed(self, upload: Upload, body: bytes) -> None:
+        try:
+            upload.feed(body)
+        except IlaasError as error:
+            self._problem = error
+
+    def _finish(self, upload: Upload) -> None:
+        """The form's last byte came."""
+        try:
+            form = upload.finish()
+        except IlaasError as error:
+            self._problem = error
+            return
+        if form is None:
+            self._exchange = upload  # no further request before this one
+        elif self._inbound is not None:
+            self._inbound.form = form
+            self._ready = True
+
+    def _room(self) -> None:
+        self._since_s = self.loop.time()
+        self.flow.resume_reading()
+
+    def _form_ready(self, form: ReceivedForm) -> None:
+        self._exchange = None
+        inbound = self._inbound
+        if inbound is not None:
+            inbound.form = form
+            inbound.received_s = self._front.inference.context.clock()
+            self._begin()
+
+    def _form_failed(self, error: IlaasError) -> None:
+        self._exchange = None
+        self.refuse(error)
+
+    def _drop_upload(self) -> None:
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.close()
 
     def refuse(self, error: IlaasError) -> None:
         """Answer an error that was met before the use case, and close; what the client still sends is dropped."""
@@ -256,73 +344,15 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         self._problem = None
         self._closing = True
+        self._drop_upload()
         self._front.inference.context.accounting.rejected(error.code)
         if self._busy():  # an answer is being written: it can't be told apart from this one
             self.transport.abort()
             return
+        self.flow.resume_reading()
         self._keep_alive = False
         self._write_answer(error.status, error_headers(error), error_body(error))
         self.loop.call_later(self._limits.linger_s, self._writes.close, self.transport)
-
-    # -- ports.client.AnswerWriter -------------------------------------------------------------------------------------
-
-    def start(self, status: int, headers: bytes, length: int | None) -> None:
-        """See ports.client; sent together with the first part of the body."""
-        if length is not None:
-            framing = b"content-length: %d\r\n" % length
-            self._chunked = False
-        elif self._chunked:
-            framing = b"transfer-encoding: chunked\r\n"
-        else:
-            framing = b""
-            self._keep_alive = False
-        self._head = self._head_of(status, headers, framing)
-
-    def write(self, data: bytes) -> None:
-        """See ports.client."""
-        if self._chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        if self._head:
-            data = self._head + data
-            self._head = b""
-        self._writes.write(self.transport, data)
-
-    def finish(self) -> None:
-        """See ports.client."""
-        rest = self._head + b"0\r\n\r\n" if self._chunked else self._head
-        self._head = b""
-        if rest:
-            self._writes.write(self.transport, rest)
-        self._answered()
-
-    def abort(self) -> None:
-        """See ports.client."""
-        self._exchange = None
-        self._closing = True
-        self.transport.abort()
-
-    def answer(self, status: int, headers: bytes, body: bytes) -> None:
-        """See ports.client."""
-        self._write_answer(status, headers, body)
-        self._answered()
-
-    def _write_answer(self, status: int, headers: bytes, body: bytes) -> None:
-        head = self._head_of(status, headers, b"content-length: %d\r\n" % len(body))
-        self._writes.write(self.transport, head + body)
-
-    def _head_of(self, status: int, headers: bytes, framing: bytes) -> bytes:
-        default = self._front.default_headers(self.server_state.default_headers)
-        close = b"" if self._keep_alive and not self._early else b"connection: close\r\n"
-        return b"%b%b%b%b%b\r\n" % (STATUS_LINE[status], default, headers, framing, close)
-
-    def _answered(self) -> None:
-        self._exchange = None
-        self.server_state.total_requests += 1
-        if self._keep_alive and not self._early:
-            self._idle_since_s = self.loop.time()
-        else:
-            self._closing = True
-            self._writes.close(self.transport)
 
     # -- uvicorn -------------------------------------------------------------------------------------------------------
 
@@ -354,8 +384,11 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._closing or self._exchange is not None:
             return
         now = self.loop.time()
-        if self._since_s:
-            if now - self._since_s > self._limits.header_timeout_s:
+        upload = self._upload
+        if upload is not None and now - self._upload_since_s > self._limits.upload_timeout_s:
+            self.refuse(RequestTimeout("The form did not come whole in time."))
+        elif self._since_s:
+            if now - self._since_s > self._limits.header_timeout_s and (upload is None or not upload.waits):
                 what = "head" if self._in_head else "body"
                 self.refuse(RequestTimeout(f"The {what} of the request did not come in time."))
         elif not self._busy() and now - self._idle_since_s > self._limits.keep_alive_s:

@@ -7,7 +7,9 @@ with no task, no future and no timer. Deadlines are looked after by one sweep ov
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
+from ilaas.core.audio import UPLOADS, model_of, parse_form
 from ilaas.core.dispatch.events import Ticket
 from ilaas.core.errors import Draining, IlaasError, UnsupportedMediaType
 from ilaas.core.requests import (
@@ -20,10 +22,12 @@ from ilaas.core.requests import (
     request_class,
     routing_mode,
 )
+from ilaas.core.usage import AUDIO_MS_PER_TOKEN
 from ilaas.core.values import Outcome, RequestClass
 from ilaas.ports.client import AnswerWriter, InboundRequest
 from ilaas.services.admission import Admission
 from ilaas.services.answers import error_body, error_headers
+from ilaas.services.audio import AudioExchange
 from ilaas.services.context import Context
 from ilaas.services.exchange import Exchange
 from ilaas.services.wishes import Wishes
@@ -67,8 +71,12 @@ class Inference:
             raise Draining("This gateway is restarting. Try again.", retry_after_s=1)
         headers = inbound.headers
         key = self.admission.authenticate(headers)
-        endpoint = self._endpoint(inbound)
-        parsed = parse(endpoint, inbound.body)
+        form = inbound.form
+        if form is None:
+            parsed = parse(self._endpoint(inbound), inbound.body)
+        else:
+            parsed = parse_form(UPLOADS[inbound.path], form.fields, form.recording)
+        endpoint = parsed.endpoint
         model = self.admission.model(key, parsed.model)
         fields = parsed.fields
         mode = routing_mode(fields, headers.get(b"x-ilaas-routing-mode"), key.routing_mode)
@@ -86,7 +94,7 @@ class Inference:
             request_class=wanted,
             routing_mode=mode,
             priority=priority(fields, key.priority),
-            estimated_tokens=parsed.prompt_tokens + parsed.max_tokens,
+            estimated_tokens=parsed.prompt_tokens + parsed.max_tokens + parsed.audio_ms // AUDIO_MS_PER_TOKEN,
             context_tokens=context_tokens(parsed, model.widest_window) if model.widest_window else 0,
             prefix_hash=prefix_hash(fields) if len(model.servers) > 1 and endpoint.generates else 0,
             arrived_s=now,
@@ -98,15 +106,26 @@ class Inference:
         price = 0
         if quotas.book.budgeted:
             tokens = (parsed.prompt_tokens, parsed.max_tokens)
-            price = self.context.prices.estimate(model.name, tokens, mode, self.context.epoch())
-        reservation = quotas.reserve(subjects, ticket.estimated_tokens, price)
+            price = self.context.prices.estimate(model.name, tokens, mode, self.context.epoch(), parsed.audio_ms)
+        reservation = quotas.reserve(subjects, parsed.prompt_tokens + parsed.max_tokens, price)
         passed = b"x-request-id: %b\r\n" % request_id
         trace = headers.get(b"traceparent")
         if trace is not None and _TRACEPARENT.match(trace):
             passed += b"traceparent: %b\r\n" % trace
         told = headers.get(b"x-ilaas-impact") == b"1"
-        wishes = Wishes(key, model, parsed, request_id, passed, now, subjects, reservation, told)
+        wishes = Wishes(key, model, parsed, request_id, passed, now, subjects, reservation, told, form)
+        if endpoint.audio:
+            return AudioExchange(self.context, self.active, writer, ticket, wishes)
         return Exchange(self.context, self.active, writer, ticket, wishes)
+
+    def check_form(self, headers: Mapping[bytes, bytes], fields: Sequence[tuple[str, bytes]]) -> None:
+        """Refuse a form before its file is received, as far as its key and the fields that are there tell."""
+        if self.draining:
+            raise Draining("This gateway is restarting. Try again.", retry_after_s=1)
+        key = self.admission.authenticate(headers)
+        name = model_of(fields)
+        if name is not None:
+            self.admission.model(key, name)
 
     @staticmethod
     def _endpoint(inbound: InboundRequest) -> Endpoint:

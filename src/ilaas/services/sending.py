@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 
+from ilaas.core.audio import TranscriptStream
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.continuation import ContinuedStream, rest_of
 from ilaas.core.dispatch.events import Ticket
@@ -12,6 +13,7 @@ from ilaas.core.values import Engine
 from ilaas.core.wire import EventStream
 from ilaas.ports.upstream import UpstreamRequest
 from ilaas.services.continuation import Resumed
+from ilaas.services.uploading import upload_for
 from ilaas.services.wishes import Wishes
 
 
@@ -23,12 +25,17 @@ def request_for(server: ServerSpec, ticket: Ticket, wishes: Wishes, resumed: Res
     if server.engine is Engine.LLAMACPP:
         headers = uuid_only(headers, ticket.id)
     deadlines = wishes.model.policy.deadlines
+    if wishes.form is not None:
+        upload = upload_for(wishes.form, server.served_name, deadlines.idle_s)
+        return UpstreamRequest(parsed.endpoint.path_bytes, headers, b"", deadlines.connect_s, upload)
     return UpstreamRequest(parsed.endpoint.path_bytes, headers, body_for(parsed, server), deadlines.connect_s)
 
 
 def stream_for(model: str, wishes: Wishes, resumed: Resumed | None) -> EventStream:
     """The reader of this server's stream; `model` is the public name."""
     public, usage, holds_end = orjson.dumps(model), wishes.parsed.wants_usage, wishes.wants_impact
+    if wishes.parsed.endpoint.audio:
+        return TranscriptStream(public, wants_usage=False)
     if resumed is None:
         return EventStream(public, wants_usage=usage, holds_end=holds_end)
     chat = wishes.parsed.endpoint.chat
