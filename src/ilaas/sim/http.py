@@ -17,12 +17,10 @@ from typing import Any, cast
 import httptools
 
 JSON = b"application/json"
-_EVENT_STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-    b"transfer-encoding: chunked\r\n"
-)
+_EVENT_STREAM = b"text/event-stream; charset=utf-8"
 _REASONS: Mapping[int, bytes] = MappingProxyType({status.value: status.phrase.encode() for status in HTTPStatus})
 _MAX_BODY_BYTES = 64 * 1024 * 1024
+_MAX_FORM_BYTES = 1024 * 1024 * 1024
 _RESET = struct.pack("ii", 1, 0)
 """Linger of 0 s: closing sends RST."""
 
@@ -90,10 +88,12 @@ class Exchange:
             extra,
         )
 
-    def begin(self) -> None:
+    def begin(self, content_type: bytes = _EVENT_STREAM) -> None:
         """Send the head of a stream."""
         self.status = 200
-        head = _EVENT_STREAM_HEAD
+        head = (
+            b"HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n" % content_type
+        )
         if self._compressor is not None:
             head += b"content-encoding: gzip\r\n"
         if not self.keep_alive:
@@ -220,7 +220,8 @@ class Connection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
         self._body_bytes += len(data)
-        if self._body_bytes > _MAX_BODY_BYTES:
+        form = self._request.headers.get("content-type", "").startswith("multipart/")
+        if self._body_bytes > (_MAX_FORM_BYTES if form else _MAX_BODY_BYTES):
             self._transport.close()
             return
         self._body.append(data)

@@ -13,12 +13,16 @@ import orjson
 from ilaas.sim.api_errors import ApiError
 from ilaas.sim.failures import FailureDraw, Fault, Faults, SimFailures
 from ilaas.sim.generation import Author
+from ilaas.sim.hearing import Hearing
 from ilaas.sim.http import Exchange, HttpRequest
 from ilaas.sim.job import Job, JobParts
 from ilaas.sim.journal import Journal, Note
 from ilaas.sim.options import SimServerOptions
 from ilaas.sim.reading import Reading
+from ilaas.sim.recital import Answer, Recital
 from ilaas.sim.serving import Serving
+from ilaas.sim.speaking import PATH as SPEECH
+from ilaas.sim.speaking import speech
 
 _GENERATIONS: Mapping[str, bool] = MappingProxyType({"/v1/chat/completions": True, "/v1/completions": False})
 """Paths that generate, and whether they chat."""
@@ -32,7 +36,7 @@ _STATUS_FAULTS = (
 class Inference:
     """The inference of one server."""
 
-    PATHS: ClassVar = Reading.PATHS | _GENERATIONS.keys()
+    PATHS: ClassVar = Reading.PATHS | _GENERATIONS.keys() | Hearing.PATHS | {SPEECH}
 
     def __init__(self, options: SimServerOptions, serving: Serving, journal: Journal) -> None:
         self._options = options
@@ -40,6 +44,7 @@ class Inference:
         self._journal = journal
         self._author = Author(options)
         self._reading = Reading(options, serving, journal)
+        self._hearing = Hearing(options)
         self._number = 0
         self._started_s = int(time.time())
 
@@ -52,15 +57,24 @@ class Inference:
             faults = self._faults(request, draw)
             if self._fails_at_once(exchange, note, faults):
                 return
+            if request.path in Hearing.PATHS:
+                note.model, form = self._hearing.read(request)
+                self._recite(exchange, note, faults, self._hearing.answer(request.path, form, faults))
+                return
             body = self._body(request)
             note.model = body["model"]
             if request.path in _GENERATIONS:
                 self._generate(exchange, note, faults, body)
+            elif request.path == SPEECH:
+                self._recite(exchange, note, faults, speech(body))
             else:
                 self._reading.begin(exchange, note, faults, body)
         except ApiError as error:
             self._journal.end(note, "refused", status=error.status)
             raise
+
+    def _recite(self, exchange: Exchange, note: Note, faults: Faults, answer: Answer) -> None:
+        Recital(exchange, note, faults, self._journal, answer).begin(self._serving, self._options.gap_s)
 
     def _id(self, request: HttpRequest) -> str:
         kind = "chatcmpl" if request.path == "/v1/chat/completions" else "cmpl"

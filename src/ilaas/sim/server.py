@@ -163,6 +163,8 @@ class SimServer:
         if path in {"/health", "/metrics", "/v1/models"} and self._draw.unhealthy():
             raise ApiError(503, "The engine is not ready")
         match path:
+            case "/":
+                exchange.answer(200, b"{}")
             case "/health":
                 exchange.answer(200, b"")
             case "/version":
