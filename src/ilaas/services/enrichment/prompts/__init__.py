@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 
 _VERSION = re.compile(r"<!-- version (\d+) -->\n")
@@ -26,7 +25,6 @@ class Prompt:
         return _FIELD.sub(lambda found: str(given[found[1]]), self.text)
 
 
-@cache
 def prompt(name: str, language: str | None) -> Prompt:
     """The prompt of that name in that language, else in English (its answers are asked for in the right one)."""
     folder = language if language in _LANGUAGES else "en"
