@@ -16,8 +16,8 @@ from ilaas.app.config_impact import site_of
 from ilaas.app.config_model import FileSection, ModelSection, OrganisationSection, PolicySection
 from ilaas.app.config_section import Section
 from ilaas.app.config_servers import Pool, unique_ids
-from ilaas.app.config_urls import broker_url
 from ilaas.app.config_speech import speech_of
+from ilaas.app.config_urls import broker_url
 from ilaas.app.config_yaml import Problems, YamlMap, line_at
 from ilaas.app.settings import Settings
 from ilaas.app.speech_settings import SpeechSettings
@@ -69,12 +69,13 @@ class _Converter:
             "state_dir": self._state_dir(state_dir),
             "limits": dataclasses.replace(default.limits, **changes(file.limits, default.limits)),
             "store_url": self._store(),
+            "broker_url": self._broker(),
             "organisations": organisations,
             "sites": sites,
             "models": models,
             "default_policy": policy,
-            "config_path": self.problems.path,
             "speech": speech_of(file.speech, self.problems.path.parent, changes(file.speech, SpeechSettings)),
+            "config_path": self.problems.path,
         }
         for name, value in changes(file.metrics, default).items():
             values[f"ops_{name}"] = value
@@ -106,6 +107,15 @@ class _Converter:
                     ("store",),
                     "'store' must be a database URL; write sqlite:///FILE or postgresql://USER@HOST/DATABASE",
                 )
+        return url
+
+    def _broker(self) -> str | None:
+        url = self.file.broker
+        if url is not None:
+            try:
+                broker_url(url)
+            except ValueError as error:
+                self._error(("broker",), f"'broker' {error}")
         return url
 
     # -- organisations ---------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from ilaas.app.config_types import (
     Interval,
     Memory,
     Name,
+    Namespace,
     NumberOrName,
     Port,
     Positive,
@@ -250,11 +251,12 @@ class FileSection(Section):
     """The whole file."""
 
     TARGET = Settings
-    SECRETS = ("store",)
+    SECRETS = ("store", "broker")
     SYNONYMS: ClassVar[Mapping[str, str]] = {
         "ops_host": "metrics.host",
         "ops_port": "metrics.port",
         "store_url": "store",
+        "broker_url": "broker",
         "default_policy": "defaults",
         "policy": "defaults",
         "metrics_refresh_rate": "statistics_interval",
@@ -283,6 +285,14 @@ class FileSection(Section):
     limits: LimitsSection | None = Field(None, description="See limits of the gateway")
     store: Name | None = Field(None, description="URL of the database: text, `${VAR}`, or `{file: path}`")
     store_file: Name | None = Field(None, description="The file that holds the URL of the database")
+    broker: Name | None = Field(
+        None,
+        description="URL of RabbitMQ (`amqp://` or `amqps://`), for many gateways: text, `${VAR}`, or `{file: path}`",
+    )
+    broker_file: Name | None = Field(None, description="The file that holds the URL of RabbitMQ")
+    broker_namespace: Namespace | None = Field(
+        None, description="Before the names of all queues and exchanges, so that federations can share a broker"
+    )
     keepalive_comment: Interval | None = Field(
         None, description="Between two SSE comments to a streaming client that waits"
     )

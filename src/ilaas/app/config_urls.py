@@ -54,3 +54,16 @@ def base_url(text: str) -> BaseUrl:
     own = port or _PORTS[parts.scheme]
     address = host if own == _PORTS[parts.scheme] else f"{host}:{own}"
     return BaseUrl(url=f"{parts.scheme}://{address}{path}", host=host, port=own, path=path, remarks=tuple(remarks))
+
+
+def broker_url(text: str) -> str:
+    """The address of RabbitMQ. Raises ValueError as `base_url` does."""
+    remedy = "write amqp://USER:PASSWORD@HOST:5672/VHOST, or amqps:// for TLS"
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(f"is not a URL; {remedy}") from None
+    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+        raise ValueError(f"must be the URL of RabbitMQ; {remedy}")
+    return text

@@ -8,13 +8,14 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import orjson
 import structlog
 
 from ilaas.app.metrics import Observed, ProcessGauges, Snapshot, state
+from ilaas.core.dispatch.events import ModelView
 from ilaas.http.ops import OpsSources
 
 if TYPE_CHECKING:
@@ -155,6 +156,17 @@ class LoopLag:
         self._timer = loop.call_at(now + self.EVERY_S, self._ring, loop, now + self.EVERY_S)
 
 
+class DispatcherFacts(Protocol):
+    """What is shown of a dispatcher."""
+
+    @property
+    def connected(self) -> bool:
+        """To the broker."""
+
+    def views(self) -> list[ModelView]:
+        """The models that it owns."""
+
+
 def ops_sources(gateway: Gateway) -> OpsSources:
     """What the ops listener shows of a gateway. Call it on the running loop, whose lag it measures from then on."""
     lag = LoopLag()
@@ -173,9 +185,24 @@ def ops_sources(gateway: Gateway) -> OpsSources:
     observed = Observed(
         tallies=gateway.accounting.tallies,
         rejections=gateway.accounting.rejections,
-        views=gateway.broker.views,
+        views=gateway.dispatch.views,
         gauges=gauges,
     )
-    return OpsSources(
-        metrics=lambda: Snapshot.take(observed).text, state=lambda: state(observed), ready=lambda: gateway.ready
-    )
+    return _sources(observed, lambda: gateway.ready and gateway.dispatch.ready())
+
+
+def dispatcher_sources(dispatching: DispatcherFacts, started_at_s: float) -> OpsSources:
+    """What the ops listener shows of a dispatcher: the models that it owns. Ready is connected to the broker."""
+    lag = LoopLag()
+    lag.start()
+    loop = asyncio.get_running_loop()
+
+    def gauges() -> ProcessGauges:
+        return ProcessGauges(event_loop_lag_s=lag.worst_s(loop.time()), uptime_s=time.time() - started_at_s)
+
+    observed = Observed(tallies=dict, rejections=dict, views=dispatching.views, gauges=gauges)
+    return _sources(observed, lambda: dispatching.connected)
+
+
+def _sources(observed: Observed, ready: Callable[[], bool]) -> OpsSources:
+    return OpsSources(metrics=lambda: Snapshot.take(observed).text, state=lambda: state(observed), ready=ready)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
-import os
-import signal
-import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import structlog
 import uvicorn
@@ -19,10 +15,10 @@ from ilaas.adapters.folder_lock import FolderLock
 from ilaas.app.config import load_config
 from ilaas.app.config_watch import ConfigWatcher
 from ilaas.app.observe import ops_sources
+from ilaas.app.process import BACKLOG, QuietServer, Run, every, handle_signals, listen
 from ilaas.app.run_file import Address, write_run_file
 from ilaas.app.settings import Settings
 from ilaas.app.wiring import Gateway, build
-from ilaas.core.errors import ConfigError, StoreUnavailable
 from ilaas.http.ops import build_ops_app
 from ilaas.http.protocol import protocol_class
 from ilaas.services.retention import apply_retention
@@ -41,31 +37,10 @@ WEIGHTS_S = 6 * 3600.0
 """The window of the weights is 90 days: a few times a day is often enough."""
 FIRST_WEIGHTS_S = 60.0
 """Soon after the start, so that a gateway that is restarted every few hours derives them too."""
-BACKLOG = 4096
 IDLE_UPSTREAM_S = 60.0
 """Below the keep-alive of common servers, so that a pooled connection is seldom one that they closed."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Run:
-    """How to run: who is told that it is ready, and what ends it."""
-
-    ready: Callable[[Address], None] = lambda _: None
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
-    environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
-    signals: bool = True
-    """Handle SIGINT, SIGTERM and SIGHUP."""
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling: two servers share this process."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
 
 
 async def serve(settings: Settings, run: Run) -> None:
@@ -86,25 +61,25 @@ async def serve(settings: Settings, run: Run) -> None:
 
 async def _serve(gateway: Gateway, run: Run) -> None:
     settings = gateway.settings
-    with _listen(settings.host, settings.port) as public, _listen(settings.ops_host, settings.ops_port) as ops:
+    with listen(settings.host, settings.port) as public, listen(settings.ops_host, settings.ops_port) as ops:
         address = Address(settings.host, public.getsockname()[1], settings.ops_host, ops.getsockname()[1])
-        server = _Server(_public_config(gateway))
-        ops_server = _Server(_ops_config(gateway))
+        server = QuietServer(_public_config(gateway))
+        ops_server = QuietServer(_ops_config(gateway))
         watcher = _watcher(gateway, run)
-        _handle_signals(run, watcher)
+        handle_signals(run, watcher.reload_now if watcher is not None else None)
         background = [
             asyncio.create_task(job, name=name)
             for name, job in (
                 ("ops", ops_server.serve(sockets=[ops])),
                 ("outbox", gateway.outbox.run(gateway.store)),
-                ("monitor", gateway.monitor.run()),
-                ("sweep", _every(SWEEP_S, _sweeper(gateway))),
-                ("refresh", _every(REFRESH_S, _refresher(gateway))),
-                ("counters", _every(COUNTERS_S, gateway.counters.load)),
-                ("touch", _every(TOUCH_S, _toucher(gateway))),
-                ("retention", _every(RETENTION_S, _forgetter(gateway))),
-                ("weights", _every(WEIGHTS_S, _weigher(gateway), first_s=FIRST_WEIGHTS_S)),
-                ("power", _every(settings.power_interval_s, gateway.power.read)),
+                *((name, job()) for name, job in gateway.dispatch.jobs),
+                ("sweep", every(SWEEP_S, _sweeper(gateway))),
+                ("refresh", every(REFRESH_S, _refresher(gateway))),
+                ("counters", every(COUNTERS_S, gateway.counters.load)),
+                ("touch", every(TOUCH_S, _toucher(gateway))),
+                ("retention", every(RETENTION_S, _forgetter(gateway))),
+                ("weights", every(WEIGHTS_S, _weigher(gateway), first_s=FIRST_WEIGHTS_S)),
+                ("power", every(settings.power_interval_s, gateway.power.read)),
                 *((("watch", watcher.run()),) if watcher is not None else ()),
             )
         ]
@@ -116,7 +91,9 @@ async def _serve(gateway: Gateway, run: Run) -> None:
         run.ready(address)
         try:
             await _until_stopped(run, serving, background)
+            await gateway.dispatch.leave()
             await _drain(gateway, server, serving)
+            await gateway.dispatch.close()
         finally:
             settings.run_file.unlink(missing_ok=True)
             ops_server.should_exit = True
@@ -154,30 +131,13 @@ async def _drain(gateway: Gateway, server: uvicorn.Server, serving: asyncio.Task
 # -- the loops beside the requests -------------------------------------------------------------------------------------
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[object]], *, first_s: float | None = None) -> None:
-    """Do it again and again; one failure is logged and does not end the loop. `first_s` waits before the first."""
-    failing = False
-    await asyncio.sleep(seconds if first_s is None else first_s)
-    while True:
-        try:
-            await work()
-            failing = False
-        except StoreUnavailable as error:
-            if not failing:
-                log.warning("store_unavailable", reason=error.message)
-            failing = True
-        except Exception:  # the loop must outlive any fault of its work: it is what ends deadlines and revocations
-            log.exception("loop_failed", work=getattr(work, "__qualname__", "?"))
-        await asyncio.sleep(seconds)
-
-
 def _sweeper(gateway: Gateway) -> Callable[[], Awaitable[None]]:
     count = 0
 
     async def sweep() -> None:
         nonlocal count
         count += 1
-        gateway.broker.tick()
+        gateway.dispatch.tick()
         gateway.inference.sweep()
         if count % 4 == 0:
             gateway.front.sweep()
@@ -240,31 +200,7 @@ def _watcher(gateway: Gateway, run: Run) -> ConfigWatcher | None:
     return ConfigWatcher(path, lambda: load_config(path, run.environ), apply, current=gateway.settings)
 
 
-def _handle_signals(run: Run, watcher: ConfigWatcher | None) -> None:
-    if not run.signals:
-        return
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, run.stop.set)
-    if watcher is not None:
-        loop.add_signal_handler(signal.SIGHUP, watcher.reload_now)
-
-
 # -- listeners ---------------------------------------------------------------------------------------------------------
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)  # before anybody is told the address; who connects early waits for the accept
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"can't listen on {host}:{port}: {error.strerror}; choose another port") from None
-    listener.setblocking(False)
-    return listener
 
 
 def _public_config(gateway: Gateway) -> uvicorn.Config:

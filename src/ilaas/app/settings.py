@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
-from ilaas.core.catalogue import DispatchPolicy, ModelSpec
 from ilaas.app.speech_settings import SpeechSettings
+from ilaas.core.catalogue import DispatchPolicy, ModelSpec
 from ilaas.core.impact import SiteFactors
 from ilaas.core.tenancy import Organisation
 from ilaas.http.limits import Limits
@@ -17,7 +18,6 @@ RUN_FILE = "run.json"
 """In the state folder while a gateway runs: its process id and ports."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Role(StrEnum):
     """What a process of the platform does."""
 
@@ -31,6 +31,7 @@ class Role(StrEnum):
     """Does the jobs of the speech service."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The gateway's settings. What is said in three places counts in this order: command line, environment, file."""
 
@@ -57,12 +58,19 @@ class Settings:
     """Answer overload with today's dispatcher's 503 text instead of the OpenAI error object."""
     store_url: str | None = field(default=None, repr=False)
     """SQLAlchemy address of the database; None is a SQLite file in the state folder."""
+    role: Role = Role.ALL
+    """Which parts of the platform this process runs."""
+    broker_url: str | None = field(default=None, repr=False)
+    """RabbitMQ; None is a dispatcher in the gateway's own process."""
+    broker_namespace: str = "ilaas"
+    """Before the names of queues and exchanges."""
     organisations: tuple[Organisation, ...] = ()
     sites: tuple[SiteFactors, ...] = ()
     """What data centres add to the energy of a request; one that is not here has the factors of France."""
     models: tuple[ModelSpec, ...] = ()
     default_policy: DispatchPolicy = field(default_factory=DispatchPolicy)
     """Of models that say nothing of their own (each model's `policy` contains it already)."""
+    speech: SpeechSettings = field(default_factory=SpeechSettings)
     config_path: Path | None = None
     """The file these settings came from, which is watched for changes."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
@@ -70,7 +78,6 @@ class Settings:
 
     @property
     def database_url(self) -> str:
-    speech: SpeechSettings = field(default_factory=SpeechSettings)
         """The store's address, with the default filled in."""
         return self.store_url or f"sqlite+aiosqlite:///{self.state_dir / 'ilaas.db'}"
 

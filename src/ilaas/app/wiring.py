@@ -7,12 +7,11 @@ import uuid
 from dataclasses import dataclass
 
 from ilaas import __version__
-from ilaas.adapters.broker_memory import MemoryBroker
-from ilaas.adapters.monitor import Monitor, MonitorOptions
 from ilaas.adapters.outbox import FileOutbox
 from ilaas.adapters.secret import load_secret
 from ilaas.adapters.sql import SqlStore
 from ilaas.adapters.writes import TurnWrites
+from ilaas.app.dispatch_wiring import GatewayDispatch, build_gateway_dispatch
 from ilaas.app.governing import build_governance
 from ilaas.app.impact_wiring import PowerReader, estimate, sharing_rules
 from ilaas.app.settings import Settings
@@ -46,12 +45,11 @@ class Gateway:
     registry: Registry
     reconcile: Reconcile
     counters: Counters
-    broker: MemoryBroker
+    dispatch: GatewayDispatch
     upstream: HttpUpstream
     accounting: Accounting
     inference: Inference
     front: Front
-    monitor: Monitor
     power: PowerReader
     app: object
     """The ASGI application of the public listener."""
@@ -71,7 +69,7 @@ def build(settings: Settings) -> Gateway:
     clock, epoch = time.monotonic, time.time
     store = open_store(settings)
     registry = Registry(load_secret(settings.state_dir).pepper, epoch)
-    broker = MemoryBroker(clock)
+    dispatch = build_gateway_dispatch(settings, lambda: registry.catalogue, clock)
     writes = TurnWrites()
     upstream = HttpUpstream(clock, writes)
     outbox = FileOutbox(settings.state_dir / "outbox")
@@ -80,7 +78,7 @@ def build(settings: Settings) -> Gateway:
     prices = Prices()
     impacts = Impacts(estimate, clock, sharing_rules(settings.power_interval_s))
     context = Context(
-        broker=broker,
+        broker=dispatch.broker,
         upstream=upstream,
         accounting=accounting,
         quotas=Quotas(quotas, clock, epoch),
@@ -94,9 +92,6 @@ def build(settings: Settings) -> Gateway:
     )
     admission = Admission(registry, epoch)
     inference = Inference(admission, context, str(uuid.uuid4())[:24])
-    options = MonitorOptions(
-        statistics_interval_s=settings.statistics_interval_s, health_interval_s=settings.health_interval_s
-    )
     gateway = Gateway(
         settings=settings,
         store=store,
@@ -106,16 +101,15 @@ def build(settings: Settings) -> Gateway:
             store,
             registry,
             quotas,
-            broker.configure,
+            dispatch.configure,
             followers=Followers(catalogue=impacts.use, tariffs=prices.set_tariffs),
         ),
         counters=Counters(store, registry, quotas, clock, epoch),
-        broker=broker,
+        dispatch=dispatch,
         upstream=upstream,
         accounting=accounting,
         inference=inference,
         front=Front(inference, settings.limits, writes),
-        monitor=Monitor(lambda: registry.catalogue, broker.report, broker.check, options),
         power=PowerReader(impacts, settings.power_interval_s),
         app=None,
         started_at_s=epoch(),
@@ -123,8 +117,8 @@ def build(settings: Settings) -> Gateway:
     gateway.app = build_app(
         AppSources(
             admission=admission,
-            pages=ModelPages(admission, broker, int(gateway.started_at_s), impacts),
-            ready=lambda: gateway.ready,
+            pages=ModelPages(admission, dispatch.broker, int(gateway.started_at_s), impacts),
+            ready=lambda: gateway.ready and dispatch.ready(),
             version=__version__,
             routers=(
                 build_admin_router(build_governance(settings, store, lambda: registry.catalogue), __version__),

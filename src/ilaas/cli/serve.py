@@ -1,4 +1,4 @@
-"""`ilaas serve`: one gateway, until it is told to stop."""
+"""`ilaas serve`: a gateway, a dispatcher, a worker or all of them, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from ilaas.app.settings import Role
 from ilaas.cli.options import examples
 
 
@@ -37,6 +38,7 @@ def add_to(app: typer.Typer) -> None:
         epilog=examples(
             "ilaas serve --config ilaas.yaml",
             "ilaas serve --config ilaas.yaml --host 0.0.0.0 --port 80 --log-format json",
+            "ilaas serve --config ilaas.yaml --role dispatcher --state-dir /var/lib/ilaas/dispatcher",
             "kill -HUP $(pidof -x ilaas)   # read the file again now; it is followed anyway",
         )
     )(serve)
@@ -45,6 +47,9 @@ def add_to(app: typer.Typer) -> None:
 def serve(
     *,
     config: Annotated[Path, typer.Option("--config", help="The configuration file.")],
+    role: Annotated[
+        Role, typer.Option(envvar="ILAAS_ROLE", help="What this process does; gateways and dispatchers need a broker.")
+    ] = Role.ALL,
     host: Annotated[str | None, typer.Option(help="Address to listen on; else the file's.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = None,
     metrics_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of metrics and live state.")] = None,
@@ -54,20 +59,23 @@ def serve(
     ] = LogFormat.AUTO,
     log_level: LogLevel = LogLevel.INFO,
 ) -> None:
-    """Run the gateway. SIGTERM or Ctrl-C lets answers under way come to their end; SIGHUP reads the file again."""
+    """Run the gateway, or another part of the platform (--role).
+
+    SIGTERM or Ctrl-C lets answers under way come to their end; SIGHUP reads the file again.
+    """
     import structlog
     import uvloop
 
     from ilaas import __version__
     from ilaas.app.config import load_config
     from ilaas.app.observe import configure_logging
+    from ilaas.app.parts import serve_part
+    from ilaas.app.process import Run
     from ilaas.app.run_file import Address
-    from ilaas.app.runtime import Run
-    from ilaas.app.runtime import serve as run_gateway
     from ilaas.cli.place import remember_config
 
     settings = load_config(config, os.environ)
-    given = {"host": host, "port": port, "ops_port": metrics_port, "state_dir": state_dir}
+    given = {"role": role, "host": host, "port": port, "ops_port": metrics_port, "state_dir": state_dir}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # each has its field's type
     as_json = not sys.stderr.isatty() if log_format is LogFormat.AUTO else log_format is LogFormat.JSON
     configure_logging(as_json, log_level.value)
@@ -77,8 +85,9 @@ def serve(
     remember_config(settings)
 
     def ready(address: Address) -> None:
+        event = "gateway_started" if role is Role.ALL else f"{role}_started"
         log.info(
-            "gateway_started",
+            event,
             version=__version__,
             url=f"http://{address.host}:{address.port}",
             metrics=f"http://{address.ops_host}:{address.ops_port}/metrics",
@@ -87,4 +96,4 @@ def serve(
             state_dir=str(settings.state_dir),
         )
 
-    uvloop.run(run_gateway(settings, Run(ready=ready)))
+    uvloop.run(serve_part(settings, Run(ready=ready)))

@@ -59,6 +59,7 @@ class RabbitBroker(Link):
         self._heard_s = float("-inf")
         self._hearing = False
         self._gathering = False
+        self._ready = False
         self._publishing: set[asyncio.Task[None]] = set()
 
     # -- ports.broker --------------------------------------------------------------------------------------------------
@@ -119,6 +120,10 @@ class RabbitBroker(Link):
         if now - self._beat_s >= BEAT_S:
             self._wake.set()
 
+    def ready(self) -> bool:
+        """Whether it was connected once: later the gateway serves by credit without the broker, and says so if not."""
+        return self._ready
+
     def counts(self) -> tuple[int, int]:
         """Requests that wait, and that have a slot."""
         return self._core.counts()
@@ -148,6 +153,7 @@ class RabbitBroker(Link):
         self._heard_s = self._clock()
         self._hear(self._heard_s)
         self._beat_s = float("-inf")
+        self._ready = True
         self._wake.set()
 
     def _down(self) -> None:

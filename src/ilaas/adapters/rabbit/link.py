@@ -36,6 +36,7 @@ class Link(ABC):
         self._topology = topology
         self._wake = asyncio.Event()
         self._stopping = False
+        self._ended = asyncio.Event()
         self._broken: asyncio.Event = asyncio.Event()
         self._sending: AbstractChannel | None = None
 
@@ -70,6 +71,7 @@ class Link(ABC):
                     await asyncio.wait_for(connection.close(), CLOSE_S)
             if not self._stopping:
                 await asyncio.sleep(RETRY_S)
+        self._ended.set()
 
     async def _serve(self, connection: AbstractConnection) -> None:
         self._broken = asyncio.Event()
@@ -109,6 +111,8 @@ class Link(ABC):
         """Send what is left, then part."""
         self._stopping = True
         self._wake.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), CLOSE_S)
 
     async def _mail(self, channel: AbstractChannel, to: str, body: bytes) -> None:
         await send(channel, body, self._topology.mail, to)

@@ -1,0 +1,84 @@
+"""What every process of the platform is made of: how it is told to run and to stop, its loops and its listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+import structlog
+import uvicorn
+
+from ilaas.app.run_file import Address
+from ilaas.core.errors import ConfigError, StoreUnavailable
+
+BACKLOG = 4096
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Run:
+    """How to run: who is told that it is ready, and what ends it."""
+
+    ready: Callable[[Address], None] = lambda _: None
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    signals: bool = True
+    """Handle SIGINT, SIGTERM and SIGHUP."""
+
+
+class QuietServer(uvicorn.Server):
+    """uvicorn without its own signal handling: two servers share this process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+async def every(seconds: float, work: Callable[[], Awaitable[object]], *, first_s: float | None = None) -> None:
+    """Do it again and again; one failure is logged and does not end the loop. `first_s` waits before the first."""
+    failing = False
+    await asyncio.sleep(seconds if first_s is None else first_s)
+    while True:
+        try:
+            await work()
+            failing = False
+        except StoreUnavailable as error:
+            if not failing:
+                log.warning("store_unavailable", reason=error.message)
+            failing = True
+        except Exception:  # the loop must outlive any fault of its work: it is what ends deadlines and revocations
+            log.exception("loop_failed", work=getattr(work, "__qualname__", "?"))
+        await asyncio.sleep(seconds)
+
+
+def handle_signals(run: Run, reload: Callable[[], None] | None) -> None:
+    """SIGINT and SIGTERM stop it; SIGHUP reads the configuration again, where there is one."""
+    if not run.signals:
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, run.stop.set)
+    if reload is not None:
+        loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises ConfigError when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)  # before anybody is told the address; who connects early waits for the accept
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"can't listen on {host}:{port}: {error.strerror}; choose another port") from None
+    listener.setblocking(False)
+    return listener
