@@ -88,7 +88,7 @@ def test_the_reference_page_has_every_field_of_the_code() -> None:
 NOT_OF_THE_FILE = {
     "ServerSpec": {"owner", "from_file"},  # `organisation`; what this file is
     "ModelSpec": {"total_parameters_b", "active_parameters_b"},  # `parameters_b`
-    "Settings": {"ops_host", "ops_port", "default_policy", "config_path", "warnings", "role"},  # metrics, defaults, --role
+    "Settings": {"ops_host", "ops_port", "default_policy", "config_path", "warnings", "role"},  # `metrics`, `defaults`
     "Organisation": {"kind", "agreement", "model_limits"},  # set at run time, kept in the store
     "Limits": {"budget_micro_eur_per_month"},  # `budget_eur_per_month`
 }
