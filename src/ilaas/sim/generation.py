@@ -40,6 +40,8 @@ class Answer:
     """The same, whole: the message of a chat, or `{"text": …}`."""
     finish_reason: str
     tokens: int
+    given_tokens: int = 0
+    """Of the beginning of the answer, which the prompt holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,7 @@ class Author:
         return plan
 
     def _plan(self, body: dict[str, Any], *, chat: bool) -> Generation:
-        prompt = read_chat(body) if chat else read_completion(body)
+        prompt = read_chat(body) if chat else self._begun(read_completion(body))
         bounds = self._bounds(body, prompt.tokens, chat=chat)
         choices = _integer(body, "n", 1, least=1)
         if choices > 128:
@@ -98,15 +100,16 @@ class Author:
         stream_options = body.get("stream_options")
         if stream_options is not None and not stream:
             raise ApiError(400, "Stream options can only be defined when `stream=True`.", "stream_options")
+        answers = tuple(self._answer(body, prompt, bounds, index, chat=chat) for index in range(choices))
         return Generation(
             chat=chat,
             model=body["model"],
-            prompt_tokens=prompt.tokens,
+            prompt_tokens=prompt.tokens - prompt.partial_tokens + answers[0].given_tokens,
             prefix=prompt.prefix,
             stream=stream,
             include_usage=isinstance(stream_options, dict) and bool(stream_options.get("include_usage")),
             logprobs=bool(body.get("logprobs")),
-            answers=tuple(self._answer(body, prompt, bounds, index, chat=chat) for index in range(choices)),
+            answers=answers,
         )
 
     def _bounds(self, body: dict[str, Any], prompt_tokens: int, *, chat: bool) -> _Bounds:
@@ -134,10 +137,15 @@ class Author:
     def _answer(self, body: dict[str, Any], prompt: Prompt, bounds: _Bounds, index: int, *, chat: bool) -> Answer:
         key = digest(self._options.seed, str(body.get("seed") or 0), index, prompt.raw)
         if not chat:
-            words, reason = self._text(prompt, bounds, key, None)
-            text = "".join(words.texts)
-            spoken = Segment(b'"', b'"', words)
-            return Answer(segments=(spoken,), message={"text": text}, finish_reason=reason, tokens=len(words.texts))
+            words, reason, given = self._text(prompt, bounds, key, None)
+            message: dict[str, Any] = {"text": "".join(words.texts)}
+            return Answer(
+                segments=(Segment(b'"', b'"', words),),
+                message=message,
+                finish_reason=reason,
+                tokens=len(words.texts),
+                given_tokens=given,
+            )
         tool = _chosen_tool(body, prompt)
         if tool is not None:
             return _tool_answer(tool, key, bounds)
@@ -148,30 +156,44 @@ class Author:
                 digest(key, "reasoning"), min(self._options.reasoning_tokens, bounds.limit - 1)
             )
         bounds = replace(bounds, limit=bounds.limit - len(thoughts.texts))
-        words, reason = self._text(prompt, bounds, key, structured)
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(words.texts)}
+        words, reason, given = self._text(prompt, bounds, key, structured)
+        message = {"role": "assistant", "content": "".join(words.texts)}
         segments: tuple[Segment, ...] = (Segment(b'{"content":"', b'"}', words),)
         if thoughts.texts:
             message["reasoning_content"] = "".join(thoughts.texts)
             segments = (Segment(b'{"reasoning_content":"', b'"}', thoughts), *segments)
         tokens = len(words.texts) + len(thoughts.texts)
-        return Answer(segments=segments, message=message, finish_reason=reason, tokens=tokens)
+        return Answer(segments=segments, message=message, finish_reason=reason, tokens=tokens, given_tokens=given)
 
-    def _text(self, prompt: Prompt, bounds: _Bounds, key: int, fixed: str | None) -> tuple[Words, str]:
-        """The text from where the partial answer leaves off, bounded; and why it ends."""
+    def _begun(self, prompt: Prompt) -> Prompt:
+        """A text completion whose prompt ends with the beginning of the answer in the script."""
+        text = prompt.last_user
+        for part, scripted in self._options.script.items():
+            if part in text:
+                longest = min(len(scripted), len(text))
+                length = next((size for size in range(longest, 0, -1) if text.endswith(scripted[:size])), 0)
+                if length:
+                    return prompt.begun(text[-length:])
+        return prompt
+
+    def _text(self, prompt: Prompt, bounds: _Bounds, key: int, fixed: str | None) -> tuple[Words, str, int]:
+        """The text from where the partial answer leaves off, bounded; why it ends; and the tokens before."""
         partial = prompt.partial or ""
         words = self._source(prompt, bounds, key, fixed)
         text = "".join(words.texts)
         if not text.startswith(partial):  # not ours: go on with something of its own
             words = self._library.write(digest(key, partial), min(self._library.natural_tokens(key), bounds.limit + 1))
             text, partial = "".join(words.texts), ""
+        given = prompt.partial_tokens
+        if partial:
+            given = len(cut_words(words, 0, len(partial)).texts)
         ends = [at for at in (text.find(stop) for stop in bounds.stops) if at >= 0]
         end = max(min(ends), len(partial)) if ends else len(text)
         if partial or ends:
             words = cut_words(words, len(partial), end)
         if len(words.texts) > bounds.limit:
-            return Words(words.texts[: bounds.limit], words.escaped[: bounds.limit]), "length"
-        return words, "stop"
+            return Words(words.texts[: bounds.limit], words.escaped[: bounds.limit]), "length", given
+        return words, "stop", given
 
     def _source(self, prompt: Prompt, bounds: _Bounds, key: int, fixed: str | None) -> Words:
         """The whole answer as it would be unbounded, at least as much of it as can be needed."""

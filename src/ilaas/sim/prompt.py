@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -26,6 +26,17 @@ class Prompt:
     partial: str | None = None
     """The beginning of the answer, given by the client."""
     last_user: str = ""
+
+    @property
+    def partial_tokens(self) -> int:
+        """Of the partial answer, in `tokens`."""
+        return count_tokens((self.partial or "").encode("utf-8", "surrogatepass"))
+
+    def begun(self, partial: str) -> Prompt:
+        """The same prompt, its end taken for the beginning of the answer."""
+        raw = self.raw[: -len(partial.encode("utf-8", "surrogatepass"))]
+        prompt = replace(self, raw=raw, partial=partial)
+        return replace(prompt, tokens=max(count_tokens(raw), 1) + prompt.partial_tokens)
 
 
 def read_chat(body: dict[str, Any]) -> Prompt:
