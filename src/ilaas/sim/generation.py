@@ -12,6 +12,7 @@ import orjson
 
 from ilaas.sim.answers import Library, Words, cut_words, digest, words_of
 from ilaas.sim.api_errors import ApiError
+from ilaas.sim.enriching import enrichment
 from ilaas.sim.options import SimServerOptions
 from ilaas.sim.prefix_cache import Prefix
 from ilaas.sim.prompt import Prompt, read_chat, read_completion
@@ -269,6 +270,8 @@ def _structured(body: dict[str, Any], prompt: Prompt) -> str | None:
             described = wanted.get("json_schema")
             if not isinstance(described, dict) or not isinstance(described.get("schema"), dict):
                 raise ApiError(400, "response_format.json_schema.schema is missing", "response_format")
-            return orjson.dumps(instance(described["schema"])).decode()
+            schema = described["schema"]
+            told = enrichment(schema, prompt.last_user)
+            return orjson.dumps(instance(schema) if told is None else told).decode()
         case _:
             return None
