@@ -33,7 +33,7 @@ def enrichment(schema: Mapping[str, Any], prompt: str) -> Any | None:
 def _metadata(properties: Mapping[str, Any], prompt: str) -> dict[str, Any]:
     text = _plain(prompt)
     words = text.split()
-    topics = dict.fromkeys(word.strip(".,;:!?'’").lower() for word in words if len(word) > _LONG_WORD)
+    topics = dict.fromkeys(word.strip(".,;:!?'\u2019").lower() for word in words if len(word) > _LONG_WORD)
     answer: dict[str, Any] = {name: instance(schema) for name, schema in properties.items()}
     return answer | {
         "title": " ".join(words[:8]).rstrip(".,;:") or "Sans titre",
