@@ -41,6 +41,12 @@ METRICS: tuple[MetricSpec, ...] = (
         "Requests that ended, each with exactly one outcome.",
     ),
     MetricSpec(
+        "ilaas_continued_streams_total",
+        Kind.COUNTER,
+        _CLASS,
+        "Streamed answers that went on at another server, since their own died in mid-answer.",
+    ),
+    MetricSpec(
         "ilaas_rejected_total",
         Kind.COUNTER,
         ("code",),

@@ -120,6 +120,7 @@ def _copy(tally: Tally) -> Tally:
 
 def _requests(tallies: Tallies, rejections: Mapping[str, int]) -> Iterator[Metric]:
     requests, tokens = _counter("ilaas_requests_total"), _counter("ilaas_tokens_total")
+    continued = _counter("ilaas_continued_streams_total")
     queue, ttft, duration = (
         _histogram(name) for name in ("ilaas_queue_seconds", "ilaas_ttft_seconds", "ilaas_duration_seconds")
     )
@@ -127,6 +128,7 @@ def _requests(tallies: Tallies, rejections: Mapping[str, int]) -> Iterator[Metri
         labels = [model, str(request_class)]
         for outcome, count in tally.outcomes.items():
             requests.add_metric([*labels, str(outcome)], count)
+        continued.add_metric(labels, tally.continued)
         tokens.add_metric([*labels, "prompt"], tally.prompt_tokens)
         tokens.add_metric([*labels, "completion"], tally.completion_tokens)
         for family, histogram in ((queue, tally.queue), (ttft, tally.ttft), (duration, tally.duration)):
@@ -134,7 +136,7 @@ def _requests(tallies: Tallies, rejections: Mapping[str, int]) -> Iterator[Metri
     rejected = _counter("ilaas_rejected_total")
     for code, count in sorted(rejections.items()):
         rejected.add_metric([code], count)
-    yield from (requests, rejected, tokens, queue, ttft, duration)
+    yield from (requests, continued, rejected, tokens, queue, ttft, duration)
 
 
 def _models(views: Iterable[ModelView]) -> Iterator[Metric]:

@@ -36,6 +36,8 @@ class Tally:
     outcomes: dict[Outcome, int] = field(default_factory=dict)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    continued: int = 0
+    """Streams that went on at another server."""
     queue: Histogram = field(default_factory=Histogram)
     ttft: Histogram = field(default_factory=Histogram)
     duration: Histogram = field(default_factory=Histogram)
@@ -50,16 +52,12 @@ class Accounting:
         self._key_used = key_used
         self._tallies: dict[tuple[str, RequestClass], Tally] = {}
         self._rejections: dict[str, int] = {}
-        self._continued: dict[str, int] = {}
 
     def finished(self, record: UsageRecord) -> None:
         """One request has ended, one way or another."""
         self._outbox.append(record)
         self._key_used(record.key_id)
-        key = (record.model, record.request_class)
-        tally = self._tallies.get(key)
-        if tally is None:
-            tally = self._tallies[key] = Tally()
+        tally = self._tally(record.model, record.request_class)
         outcome = record.outcome
         tally.outcomes[outcome] = tally.outcomes.get(outcome, 0) + 1
         tally.prompt_tokens += record.prompt_tokens
@@ -69,21 +67,23 @@ class Accounting:
         if record.ttft_ms:
             tally.ttft.observe(record.ttft_ms)
 
+    def _tally(self, model: str, request_class: RequestClass) -> Tally:
+        tally = self._tallies.get((model, request_class))
+        if tally is None:
+            tally = self._tallies[model, request_class] = Tally()
+        return tally
+
     def rejected(self, code: str) -> None:
         """A request that never got as far as a ticket, by error code."""
         self._rejections[code] = self._rejections.get(code, 0) + 1
 
-    def continued(self, model: str) -> None:
+    def continued(self, model: str, request_class: RequestClass) -> None:
         """A streamed answer goes on at another server, since its own died."""
-        self._continued[model] = self._continued.get(model, 0) + 1
+        self._tally(model, request_class).continued += 1
 
     def tallies(self) -> Mapping[tuple[str, RequestClass], Tally]:
         """By model and class."""
         return self._tallies
-
-    def continuations(self) -> Mapping[str, int]:
-        """Streams that went on at another server, by model."""
-        return self._continued
 
     def rejections(self) -> Mapping[str, int]:
         """By error code."""

@@ -202,7 +202,7 @@ class Exchange(Progress):
         self._seen_s = now
         context.broker.first_token(self.ticket, now - self._sent_s)
         if self._resumed is not None:
-            context.accounting.continued(self.ticket.model)
+            context.accounting.continued(self.ticket.model, self.ticket.request_class)
             return True
         self._ttft_s = now - self._sent_s
         if self._grant is not None:

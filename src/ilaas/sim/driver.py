@@ -148,8 +148,9 @@ class Pacer:
 
     def stop(self) -> None:
         """Forget all."""
+        for entry in self._queue:
+            entry.cancel()
         self._queue.clear()
-        self.running = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

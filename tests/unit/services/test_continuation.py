@@ -76,6 +76,10 @@ def code_of(asked: Asked) -> str:
     return code
 
 
+def continued(house: House) -> int:
+    return sum(tally.continued for tally in house.accounting.tallies().values())
+
+
 def end_early(asked: Asked) -> None:
     asked.call.sink.upstream_end()
 
@@ -123,7 +127,7 @@ def test_another_server_goes_on_whatever_the_first_one_died_of(
         (Outcome.COMPLETED, False),
     ]
     assert house.broker.settled[-1].tokens == 14
-    assert house.accounting.continuations() == {"public": 1}
+    assert continued(house) == 1
     assert first.aborted or death is not fall_silent
     assert house.at_rest()
 
@@ -209,7 +213,7 @@ def test_a_third_server_goes_on_where_the_second_one_died() -> None:
     assert text_of(asked) == "Un deux trois"
     assert {tree["id"] for tree in events(asked)} == {"one"}
     assert (asked.record.attempts, asked.record.prompt_tokens, asked.record.completion_tokens) == (3, 10, 3)
-    assert house.accounting.continuations() == {"public": 2}
+    assert continued(house) == 2
 
 
 @pytest.mark.parametrize("status", [400, 503])
