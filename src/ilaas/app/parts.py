@@ -6,6 +6,7 @@ from ilaas.app.dispatcher_process import serve_dispatcher
 from ilaas.app.process import Run
 from ilaas.app.runtime import serve
 from ilaas.app.settings import Role, Settings
+from ilaas.app.speech_worker import serve_worker
 from ilaas.core.errors import ConfigError
 
 
@@ -14,7 +15,7 @@ async def serve_part(settings: Settings, run: Run) -> None:
     if settings.role is Role.DISPATCHER:
         await serve_dispatcher(settings, run)
     elif settings.role is Role.WORKER:
-        raise ConfigError("the speech service is not set up: add the section 'speech:' to the configuration file")
+        await serve_worker(settings, run)
     elif settings.role is Role.GATEWAY and settings.broker_url is None:
         raise ConfigError("a gateway alone needs RabbitMQ: set 'broker: amqp://…' in the configuration file")
     else:
