@@ -18,6 +18,7 @@ from ilaas.app.observe import ops_sources
 from ilaas.app.process import BACKLOG, QuietServer, Run, every, handle_signals, listen
 from ilaas.app.run_file import Address, write_run_file
 from ilaas.app.settings import Settings
+from ilaas.app.speech_worker import EmbeddedWorker
 from ilaas.app.wiring import Gateway, build
 from ilaas.http.ops import build_ops_app
 from ilaas.http.protocol import protocol_class
@@ -50,12 +51,16 @@ async def serve(settings: Settings, run: Run) -> None:
         gateway = build(settings)
         await gateway.store.open()
         try:
+            if gateway.speech is not None:
+                await gateway.speech.open()
             gateway.reconcile.use_file(settings.models, settings.organisations, settings.sites)
             await gateway.reconcile.refresh()
             await gateway.counters.load()
             await _serve(gateway, run)
         finally:
             await gateway.outbox.close()
+            if gateway.speech is not None:
+                await gateway.speech.close()
             await gateway.store.close()
 
 
@@ -65,7 +70,7 @@ async def _serve(gateway: Gateway, run: Run) -> None:
         address = Address(settings.host, public.getsockname()[1], settings.ops_host, ops.getsockname()[1])
         server = QuietServer(_public_config(gateway))
         ops_server = QuietServer(_ops_config(gateway))
-        watcher = _watcher(gateway, run)
+        watcher, speech = _watcher(gateway, run), EmbeddedWorker(settings, gateway.speech, gateway.store)
         handle_signals(run, watcher.reload_now if watcher is not None else None)
         background = [
             asyncio.create_task(job, name=name)
@@ -80,6 +85,7 @@ async def _serve(gateway: Gateway, run: Run) -> None:
                 ("retention", every(RETENTION_S, _forgetter(gateway))),
                 ("weights", every(WEIGHTS_S, _weigher(gateway), first_s=FIRST_WEIGHTS_S)),
                 ("power", every(settings.power_interval_s, gateway.power.read)),
+                ("speech", speech.run(address)),
                 *((("watch", watcher.run()),) if watcher is not None else ()),
             )
         ]
@@ -91,6 +97,7 @@ async def _serve(gateway: Gateway, run: Run) -> None:
         run.ready(address)
         try:
             await _until_stopped(run, serving, background)
+            await speech.stop()
             await gateway.dispatch.leave()
             await _drain(gateway, server, serving)
             await gateway.dispatch.close()

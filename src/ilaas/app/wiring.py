@@ -15,6 +15,7 @@ from ilaas.app.dispatch_wiring import GatewayDispatch, build_gateway_dispatch
 from ilaas.app.governing import build_governance
 from ilaas.app.impact_wiring import PowerReader, estimate, sharing_rules
 from ilaas.app.settings import Settings
+from ilaas.app.speech_wiring import Speech, build_speech
 from ilaas.core.quota import QuotaBook
 from ilaas.http.admin_api import build_admin_router
 from ilaas.http.app import AppSources, build_app
@@ -52,6 +53,8 @@ class Gateway:
     front: Front
     power: PowerReader
     app: object
+    speech: Speech | None
+    """None when the speech service is off."""
     """The ASGI application of the public listener."""
     started_at_s: float
     """Epoch."""
@@ -112,6 +115,7 @@ def build(settings: Settings) -> Gateway:
         front=Front(inference, settings.limits, writes),
         power=PowerReader(impacts, settings.power_interval_s),
         app=None,
+        speech=build_speech(settings) if settings.speech.enabled else None,
         started_at_s=epoch(),
     )
     gateway.app = build_app(
