@@ -67,6 +67,10 @@ class LimitsSection(Section):
     TARGET = ClientLimits
 
     max_body: Size | None = Field(None, description="Largest request body; above it 413")
+    max_upload: Size | None = Field(None, description="Largest form with a recording; above it 413")
+    max_uploads: Positive | None = Field(None, description="Recordings kept at one time; above it 429")
+    max_kept: Size | None = Field(None, description="Recordings kept at one time, all together; above it 429")
+    upload_timeout: Interval | None = Field(None, description="For the whole of a form with a recording; then 408")
     max_header: Size | None = Field(None, description="Largest request head; above it 431")
     header_timeout: Interval | None = Field(None, description="From the first byte to the whole head")
     linger: Duration | None = Field(
@@ -303,6 +307,9 @@ class FileSection(Section):
         None, description="Single usage records are deleted after so many days; the sums by hour and day stay"
     )
     shutdown_grace: Duration | None = Field(None, description="What answers under way get to end when it stops")
+    shutdown_notice: Duration | None = Field(
+        None, description="How long it serves on, not ready, when it is told to stop: a load balancer's time to see it"
+    )
     allow_private_addresses: bool | None = Field(
         None, description="Servers added at run time may have addresses of private networks"
     )

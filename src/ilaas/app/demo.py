@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,9 @@ from ilaas.app.demo_folder import DemoFolder
 from ilaas.app.demo_keys import KEYS, DemoKeys, traffic_key
 from ilaas.app.demo_servers import DemoServers
 from ilaas.app.observe import configure_logging
+from ilaas.app.process import Run
 from ilaas.app.run_file import Address
-from ilaas.app.runtime import Run, serve
+from ilaas.app.runtime import serve
 from ilaas.app.settings import Settings
 from ilaas.app.wiring import open_store
 from ilaas.core.errors import ConfigError
@@ -83,6 +84,8 @@ class Demo:
     address: Address
     keys: Mapping[str, str]
     """Secret by name."""
+    ops_urls: tuple[str, ...] = ()
+    """Base URLs of metrics and live state of all parts, where there are several."""
 
     @property
     def url(self) -> str:
@@ -110,17 +113,17 @@ async def run_demo(options: DemoOptions, show: Callable[[Demo], Awaitable[None]]
     folder = DemoFolder(options.state_dir)
     folder.check(fresh=options.fresh)
     if options.port is not None:
-        _check_free(options.port)
+        check_free(options.port)
     folder.make(fresh=options.fresh)
     servers = DemoServers(folder.servers_log)
     try:
         settings = await _settings(options, folder, servers)
-        keys = await _keys(settings, folder, traffic=bool(options.traffic_users))
+        keys = await demo_keys(settings, folder, traffic=bool(options.traffic_users))
         with folder.log.open("w") as log:
             configure_logging(json=True, stream=log)
             async with _gateway(settings) as running:
                 demo = Demo(options=options, folder=folder, settings=settings, address=running.address, keys=keys)
-                await _until_stopped(demo, running, show)
+                await until_view_ends(demo, running.run.stop, show, [running.task])
     finally:
         await servers.stop()
 
@@ -130,20 +133,21 @@ async def _settings(options: DemoOptions, folder: DemoFolder, servers: DemoServe
     first = not folder.config.exists()
     if first:
         if options.port is None:
-            _check_free(PORT)
+            check_free(PORT)
     elif options.port is None:
-        _check_free(_settings_of(folder).port)
+        check_free(settings_of(folder).port)
     ports = await servers.start(folder.kept_ports())
     folder.keep_ports(ports)
     if first:
         folder.config.write_text(configuration(ports, PORT if options.port is None else options.port, OPS_PORT))
-    settings = _settings_of(folder)
+    settings = settings_of(folder)
     if options.port is not None:
         settings = replace(settings, port=options.port)
     return settings if _is_free(settings.ops_port) else replace(settings, ops_port=0)
 
 
-def _settings_of(folder: DemoFolder) -> Settings:
+def settings_of(folder: DemoFolder) -> Settings:
+    """The settings of the demo's configuration file."""
     return replace(load_config(folder.config, _environ()), state_dir=folder.path)
 
 
@@ -152,7 +156,8 @@ def _environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != STATE_DIR}
 
 
-async def _keys(settings: Settings, folder: DemoFolder, *, traffic: bool) -> dict[str, str]:
+async def demo_keys(settings: Settings, folder: DemoFolder, *, traffic: bool) -> dict[str, str]:
+    """The demo's keys, made in the store where they are not there yet: secret by name."""
     store = open_store(settings)
     pepper = load_secret(settings.state_dir).pepper
     check_url = partial(check_public_url, allow_private=True, resolve=system_resolve)
@@ -191,21 +196,30 @@ async def _gateway(settings: Settings) -> AsyncIterator[_Running]:
         await task
 
 
-async def _until_stopped(demo: Demo, running: _Running, show: Callable[[Demo], Awaitable[None]]) -> None:
-    """Show and load the gateway until it is told to stop; load ends first, so that little is left to wait for."""
+async def until_view_ends(
+    demo: Demo,
+    stop: asyncio.Event,
+    show: Callable[[Demo], Awaitable[None]],
+    others: Sequence[asyncio.Future[None]] = (),
+) -> None:
+    """Show the federation, and load it, until it is told to stop or one of `others` ends.
+
+    The load ends first, so that little is left to wait for. `stop` is set at the end.
+    """
     view = asyncio.ensure_future(show(demo))
-    stopped = asyncio.create_task(running.run.stop.wait())
+    stopped = asyncio.create_task(stop.wait())
     traffic = None
     if demo.options.traffic_users:
         by_organisation = {name: demo.keys[traffic_key(name).new.name] for name in ORGANISATIONS}
         traffic = LiveTraffic(demo.url, by_organisation, CHAT_MODELS, users=demo.options.traffic_users)
         traffic.start()
     try:
-        done, _ = await asyncio.wait([view, stopped, running.task], return_when=asyncio.FIRST_COMPLETED)
+        waits: list[asyncio.Future[Any]] = [view, stopped, *others]
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if view in done:
             view.result()
     finally:
-        running.run.stop.set()
+        stop.set()
         for task in (view, stopped):
             task.cancel()
         await asyncio.gather(view, stopped, return_exceptions=True)
@@ -213,7 +227,8 @@ async def _until_stopped(demo: Demo, running: _Running, show: Callable[[Demo], A
             await traffic.stop()
 
 
-def _check_free(port: int) -> None:
+def check_free(port: int) -> None:
+    """Raises ConfigError when the port of this machine is taken."""
     if port and not _is_free(port):
         raise ConfigError(
             f"port {port} of this machine is taken; choose another with --port, such as --port {port + 10}"

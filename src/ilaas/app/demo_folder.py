@@ -26,6 +26,10 @@ _OURS = frozenset(
         "served-with.json",
         "lock",
         "outbox",
+        "rabbitmq",
+        "postgresql",
+        "haproxy",
+        "parts",
     }
 )
 

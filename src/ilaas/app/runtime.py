@@ -108,6 +108,7 @@ async def _serve(gateway: Gateway, run: Run) -> None:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             await gateway.upstream.close()
+            gateway.front.uploads.close()
             await gateway.power.close()
 
 
@@ -122,8 +123,10 @@ async def _until_stopped(run: Run, serving: asyncio.Task[None], background: list
 
 
 async def _drain(gateway: Gateway, server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
-    """Take no new connection, let answers under way come to their end, and cut what is left after the grace period."""
+    """Say that it is not ready; after the notice take no new connection; cut what is left after the grace period."""
     gateway.ready = False
+    gateway.front.ending = True
+    await asyncio.sleep(gateway.settings.shutdown_notice_s)
     server.should_exit = True
     grace_s = gateway.settings.shutdown_grace_s
     log.info("shutdown_begun", active=len(gateway.inference.active), grace_s=grace_s)

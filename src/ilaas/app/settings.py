@@ -52,6 +52,8 @@ class Settings:
     """Single usage records are deleted after so many days; the sums by hour and day stay."""
     shutdown_grace_s: float = 30.0
     """What answers under way get to come to their end when the gateway is told to stop."""
+    shutdown_notice_s: float = 0.0
+    """How long it goes on serving after it was told to stop, and says that it is not ready: a load balancer's time."""
     allow_private_addresses: bool = False
     """Whether servers added at run time may have addresses of private networks or of this machine."""
     historic_overload_text: bool = False

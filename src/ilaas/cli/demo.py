@@ -13,11 +13,19 @@ if TYPE_CHECKING:
     from ilaas.app.demo import Demo
 
 DEMO_DIR = Path(".ilaas/demo")
+DISTRIBUTED_DIR = Path(".ilaas/distributed")
 
 
 def add_to(app: typer.Typer) -> None:
     """Give `app` the command."""
-    app.command(epilog=examples("ilaas demo", "ilaas demo --traffic --port 8010", "ilaas demo --fresh --plain"))(demo)
+    app.command(
+        epilog=examples(
+            "ilaas demo",
+            "ilaas demo --traffic --port 8010",
+            "ilaas demo --fresh --plain",
+            "ilaas demo --distributed --traffic",
+        )
+    )(demo)
 
 
 def demo(
@@ -28,7 +36,13 @@ def demo(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over: remove the demo's state first.")] = False,
     traffic: Annotated[bool, typer.Option("--traffic", help="Add realistic load.")] = False,
     users: Annotated[int, typer.Option(min=1, max=500, help="People in that load.")] = 40,
-    state_dir: Annotated[Path, typer.Option(help="Where keys, configuration and log are kept.")] = DEMO_DIR,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(help=f"Where all is kept; {DEMO_DIR}, or {DISTRIBUTED_DIR}, if not given."),
+    ] = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Several processes, over RabbitMQ and PostgreSQL, behind HAProxy.")
+    ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
 ) -> None:
     """Run a federation: sites with simulated servers, a gateway, keys to try, and a live view. Ctrl-C ends it.
@@ -38,11 +52,17 @@ def demo(
     import uvloop
 
     from ilaas.app.demo import DemoOptions, run_demo
+    from ilaas.app.demo_distributed import run_distributed_demo
 
     options = DemoOptions(
-        state_dir=state_dir, port=port, fresh=fresh, traffic_users=users if traffic else 0, plain=plain
+        state_dir=state_dir or (DISTRIBUTED_DIR if distributed else DEMO_DIR),
+        port=port,
+        fresh=fresh,
+        traffic_users=users if traffic else 0,
+        plain=plain,
     )
-    uvloop.run(run_demo(options, _show))
+    run = run_distributed_demo if distributed else run_demo
+    uvloop.run(run(options, _show))
 
 
 async def _show(demo: Demo) -> None:
@@ -50,11 +70,12 @@ async def _show(demo: Demo) -> None:
     import httpx
     from rich.console import Console
 
-    from ilaas.cli.live import http_fetch, run_live
+    from ilaas.cli.live import run_live
+    from ilaas.cli.live_merge import http_fetch_all
     from ilaas.cli.place import remember_config
 
     remember_config(demo.settings)
     console = Console(force_terminal=False if demo.options.plain else None, highlight=False)
     console.print(demo.welcome(), soft_wrap=True, markup=False)
     async with httpx.AsyncClient() as client:
-        await run_live(http_fetch(client, demo.ops_url), console=console)
+        await run_live(http_fetch_all(client, demo.ops_urls or (demo.ops_url,)), console=console)

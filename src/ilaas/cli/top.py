@@ -12,12 +12,13 @@ from ilaas.core.errors import NotFound
 
 def add_to(app: typer.Typer) -> None:
     """Give `app` the command."""
-    app.command(epilog=examples("ilaas top", "ilaas top --url http://127.0.0.1:9464"))(top)
+    app.command(epilog=examples("ilaas top", "ilaas top --url http://gw1:9464 --url http://gw2:9464"))(top)
 
 
 def top(
     url: Annotated[
-        str | None, typer.Option(help="The listener of metrics and live state; else that of the gateway running here.")
+        list[str] | None,
+        typer.Option(help="The listener of metrics and live state, several for several parts; else that running here."),
     ] = None,
     state_dir: StateDir = None,
     config: ConfigFile = None,
@@ -28,21 +29,23 @@ def top(
     import httpx
 
     from ilaas.app.run_file import ops_url, read_run_file
-    from ilaas.cli.live import http_fetch, run_live
+    from ilaas.cli.live import run_live
+    from ilaas.cli.live_merge import http_fetch_all
     from ilaas.cli.place import find_place
 
-    if url is None:
+    urls = [each.rstrip("/") for each in url or ()]
+    if not urls:
         place = find_place(state_dir, config)
         run = read_run_file(place.state_dir)
         if run is None:
             raise NotFound(f"No gateway runs with the state folder '{place.state_dir}'. Name one with --url.")
-        url = ops_url(run)
+        urls = [ops_url(run)]
 
-    async def watch(base: str) -> None:
+    async def watch() -> None:
         async with httpx.AsyncClient() as client:
-            await run_live(http_fetch(client, base))
+            await run_live(http_fetch_all(client, urls))
 
     try:
-        asyncio.run(watch(url.rstrip("/")))
+        asyncio.run(watch())
     except KeyboardInterrupt:
         raise typer.Exit(0) from None

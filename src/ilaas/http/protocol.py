@@ -201,7 +201,7 @@ class GatewayProtocol(AnsweringProtocol):
         """It is an inference request, answered here."""
         self._fast = True
         self._body = []
-        self._keep_alive = self.parser.should_keep_alive()
+        self._keep_alive = self.parser.should_keep_alive() and not self._front.ending
         self._chunked = self.parser.get_http_version() == "1.1"
         self._inbound = InboundRequest(path, headers, b"", self._front.inference.context.clock())
 
