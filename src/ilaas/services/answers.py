@@ -113,6 +113,14 @@ def refusal_error(refusal: Refusal) -> IlaasError:
             )
 
 
+def refused_after(failure: tuple[Outcome, str] | None, refusal: Refusal) -> tuple[Outcome, IlaasError]:
+    """The outcome and error of a refusal; when servers were tried and none is left, those of the last one's failure."""
+    if failure is not None and refusal.reason is RefusalReason.NO_SERVER:
+        outcome, detail = failure
+        return outcome, failure_error(outcome, refusal.ticket.model, detail)
+    return refusal_outcome(refusal), refusal_error(refusal)
+
+
 def failure_error(outcome: Outcome, model: str, detail: str) -> IlaasError:
     """What the client is told when servers failed, or this gateway ends. `detail` holds no content and no address."""
     match outcome:

@@ -11,7 +11,7 @@ import orjson
 
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.continuation import ContinuedStream, Kept, SoFar, goes_on, may_continue, read
-from ilaas.core.dispatch.events import Ticket
+from ilaas.core.dispatch.events import Grant, Ticket
 from ilaas.core.impact import Impact
 from ilaas.core.requests import ParsedRequest
 from ilaas.core.usage import Usage
@@ -21,20 +21,29 @@ from ilaas.services.context import Context
 from ilaas.services.wishes import Wishes
 
 
-def keep_for(context: Context, wishes: Wishes, server: ServerSpec) -> Kept | None:
+def error_of(events: EventStream) -> tuple[Outcome, str]:
+    """Of an error event; a server that can't go on with another's answer is well all the same."""
+    not_able = isinstance(events, ContinuedStream) and events.wrong
+    return Outcome.UPSTREAM_REJECTED if not_able else Outcome.UPSTREAM_ERROR, "the server answered with an error event"
+
+
+def keep_for(context: Context, wishes: Wishes, grant: Grant | None) -> Kept | None:
     """Where the stream that begins now is kept; None when it would not be continued."""
-    mode = wishes.model.policy.continuation
-    if mode is Continuation.OFF or (mode is Continuation.SPOT and not server.spot):
+    if not _allowed(wishes, grant):
         return None
     if len(wishes.model.servers) < 2 or not may_continue(wishes.parsed):  # one to die, one to go on
         return None
     return Kept(context.room)
 
 
-def read_broken(kept: Kept | None, wishes: Wishes, server: ServerSpec) -> SoFar | None:
-    """The answer as far as it came; None when no other server may go on with it."""
+def _allowed(wishes: Wishes, grant: Grant | None) -> bool:
     mode = wishes.model.policy.continuation
-    if kept is None or (mode is Continuation.SPOT and not server.spot):
+    return grant is not None and (mode is Continuation.ON or (mode is Continuation.SPOT and grant.server.spot))
+
+
+def read_broken(kept: Kept | None, wishes: Wishes, grant: Grant | None) -> SoFar | None:
+    """The answer as far as it came; None when no other server may go on with it."""
+    if kept is None or not _allowed(wishes, grant):
         return None
     so_far = read(kept.whole(), chat=wishes.parsed.endpoint.chat)
     return None if so_far.foreign else so_far

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import orjson
 
-from ilaas.core.continuation import ContinuedStream, before_error, used_up
-from ilaas.core.dispatch.events import Grant, Refusal, RefusalReason, Settlement, Ticket
+from ilaas.core.continuation import before_error, used_up
+from ilaas.core.dispatch.events import Grant, Refusal, Settlement, Ticket
 from ilaas.core.usage import Usage
 from ilaas.core.values import Outcome
 from ilaas.core.wire import EventStream, PlainAnswer, with_field
 from ilaas.ports.client import AnswerWriter
-from ilaas.services.answers import failure_error, refusal_error, refusal_outcome
+from ilaas.services.answers import failure_error, refused_after
 from ilaas.services.context import Context
-from ilaas.services.continuation import Resumed, can_serve, keep_for, length_reached, read_broken, send_back
+from ilaas.services.continuation import Resumed, can_serve, error_of, keep_for, length_reached, read_broken, send_back
 from ilaas.services.ending import close, give_back
 from ilaas.services.plain_body import MAX_ERROR_BYTES, PlainBody, whole
 from ilaas.services.progress import Progress
@@ -27,9 +27,6 @@ from ilaas.services.wishes import Wishes
 
 _PASSED_ON = frozenset({400, 404, 405, 409, 411, 413, 415, 422})
 """What a server may say to the client in its own words. Every other refusal (our token, its overload) is its fault."""
-
-
-ERROR_EVENT = "the server answered with an error event"
 
 
 class Exchange(Progress):
@@ -71,11 +68,7 @@ class Exchange(Progress):
             self._break(*self._resumed.failure)
             return
         self._grant = self._answer.grant = None
-        if self._failure is not None and refusal.reason is RefusalReason.NO_SERVER:
-            outcome, detail = self._failure
-            error = failure_error(outcome, self.ticket.model, detail)
-        else:
-            outcome, error = refusal_outcome(refusal), refusal_error(refusal)
+        outcome, error = refused_after(self._failure, refusal)
         self._answer.error(error)
         self._end(outcome, error.status)
 
@@ -195,7 +188,7 @@ class Exchange(Progress):
     def _begin_stream(self, events: EventStream) -> bool:
         """The first token is there. False when it is an error: nothing reached the client, another server may do."""
         if events.failed():
-            self._try_again(_outcome_of_error(events), ERROR_EVENT)
+            self._try_again(*error_of(events))
             return False
         context, now = self._context, self._context.clock()
         self._stage = Stage.STREAMING
@@ -205,8 +198,7 @@ class Exchange(Progress):
             context.accounting.continued(self.ticket.model, self.ticket.request_class)
             return True
         self._ttft_s = now - self._sent_s
-        if self._grant is not None:
-            self._kept = keep_for(context, self._wishes, self._grant.server)
+        self._kept = keep_for(context, self._wishes, self._grant)
         if not self._answer.started:
             self._answer.start()
         return True
@@ -263,7 +255,7 @@ class Exchange(Progress):
 
     def _fail_in_stream(self, part: bytes, events: EventStream) -> None:
         """An error event: kept back when another server may go on, else passed on as it is."""
-        if self._grant is None or read_broken(self._kept, self._wishes, self._grant.server) is None:
+        if read_broken(self._kept, self._wishes, self._grant) is None:
             self._drop_kept()
             self._answer.part(part)
             return
@@ -271,7 +263,7 @@ class Exchange(Progress):
             self._answer.part(before)
             if self._kept is not None and not self._kept.add(before):
                 self._kept = None
-        self._lose_server(_outcome_of_error(events), ERROR_EVENT)
+        self._lose_server(*error_of(events))
 
     def _lose_server(self, outcome: Outcome, detail: str = "") -> None:
         """The answer breaks off: it was whole, or another server goes on with it, or the client is told."""
@@ -280,7 +272,7 @@ class Exchange(Progress):
             self._break(outcome, detail)
         elif events.finished() and not events.failed():
             self._complete(events)
-        elif (so_far := read_broken(self._kept, wishes, grant.server)) is None:
+        elif (so_far := read_broken(self._kept, wishes, grant)) is None:
             self._break(outcome, detail)
         elif used_up(wishes.parsed, so_far):
             self._answer.part(length_reached(so_far, chat=wishes.parsed.endpoint.chat))
@@ -290,16 +282,6 @@ class Exchange(Progress):
             self._resumed = Resumed.after(self._resumed, so_far, (outcome, detail), done)
             send_back(self.ticket, wishes, so_far, self._context.clock())
             self._try_again(outcome, detail)
-
-    def _abort_call(self) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            call.abort()
-
-    def _drop_kept(self) -> None:
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.drop()
 
     # -- the ends ------------------------------------------------------------------------------------------------------
 
@@ -318,9 +300,3 @@ class Exchange(Progress):
         if grant is not None:
             context.impacts.computed(ticket.model, grant.server.id, own)
         close(context, wishes, ticket, grant, end, begun=self._begun(stage))
-
-
-def _outcome_of_error(events: EventStream) -> Outcome:
-    """A server that can't go on with another's answer is well all the same."""
-    not_able = isinstance(events, ContinuedStream) and events.wrong
-    return Outcome.UPSTREAM_REJECTED if not_able else Outcome.UPSTREAM_ERROR

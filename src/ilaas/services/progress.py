@@ -21,7 +21,7 @@ from ilaas.services.wishes import Wishes
 
 
 class Progress:
-    """The state of an exchange. It changes in `services.exchange` only."""
+    """The state of an exchange. What moves it on is in `services.exchange`."""
 
     __slots__ = (
         "_alive",
@@ -103,6 +103,16 @@ class Progress:
         """A stream that waits, and was told nothing for long."""
         waits = self._stage is not Stage.STREAMING and self._wishes.parsed.stream
         return waits and now_s - self._comment_s >= self._context.policy.keepalive_comment_s
+
+    def _abort_call(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.abort()
+
+    def _drop_kept(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.drop()
 
     def _estimate(self) -> Usage:
         """Tokens as far as the gateway can tell: the prompt by its bytes, the answer by its events."""
