@@ -65,12 +65,14 @@ def test_a_printed_key_gets_a_streamed_answer_and_ctrl_c_leaves_no_process(
     keys = printed_keys(running)
     assert len(keys) == 3
     client = openai.OpenAI(base_url=f"{address(running)}/v1", api_key=keys[0], max_retries=0)
-    assert len(client.models.list().data) == 4
+    assert len(client.models.list().data) == 5
     stream = client.chat.completions.create(
         model="mistral-small", messages=[{"role": "user", "content": "Bonjour"}], stream=True, max_tokens=20
     )
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
     assert client.embeddings.create(model="bge-m3", input="Bonjour").data[0].embedding
+    recording = ("cours.wav", b"RIFF0000WAVE ILAAS-SCRIPT: Bonjour, et bienvenue.")
+    assert client.audio.transcriptions.create(model="whisper", file=recording).text == "Bonjour, et bienvenue."
     ctrl_c(running)
     assert "Traceback" not in running.out + running.err
 
@@ -189,5 +191,5 @@ def test_the_configuration_can_be_edited_while_it_runs(started: list[Ilaas], tmp
         return {model["id"] for model in answer.json()["data"]}
 
     until(lambda: "bge-of-ours" in names(), "the renamed model")
-    assert len(SERVERS) == 6
+    assert len(SERVERS) == 7
     ctrl_c(running)

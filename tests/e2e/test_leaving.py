@@ -32,6 +32,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/rerank": {"query": "a", "documents": ["b", "c"]},
     "/v1/score": {"text_1": "a", "text_2": ["b"]},
     "/tokenize": {"prompt": "Bonjour"},
+    "/v1/audio/speech": {"input": "Bonjour", "voice": "alloy"},
 }
 GENERATING = [(path, stream) for path, endpoint in ENDPOINTS.items() if endpoint.generates for stream in (True, False)]
 EVERY = [*GENERATING, *((path, False) for path, endpoint in ENDPOINTS.items() if not endpoint.generates)]

@@ -36,7 +36,8 @@ class DemoModel:
     served_name: str
     category: str
     description: str
-    context_window: int
+    context_window: int = 0
+    """0: it has none."""
     tool_calling: bool = False
     parameters: str = ""
     """Of `parameters_b`, for its energy."""
@@ -88,6 +89,12 @@ MODELS = (
         category="embedding",
         description="Embeddings, on a workstation.",
         context_window=8192,
+    ),
+    DemoModel(
+        name="whisper",
+        served_name="openai/whisper-large-v3-turbo",
+        category="transcription",
+        description="Transcribes and translates recordings.",
     ),
 )
 
@@ -155,6 +162,16 @@ SERVERS = (
         engine="openai",
         remark="tells no statistics",
     ),
+    DemoServer(
+        id="saclay-whisper",
+        model="whisper",
+        site="paris-saclay",
+        owner="univ-paris-saclay",
+        preset="l40s",
+        port=8107,
+        slots=4,
+        remark="hears what the recording's metadata say (ILAAS-SCRIPT: …), else makes it up",
+    ),
 )
 
 
@@ -192,7 +209,7 @@ def _model(model: DemoModel, ports: Mapping[str, int]) -> list[str]:
         f"    model: {model.served_name}",
         f"    category: {model.category}",
         f"    description: {model.description}",
-        f"    context_window: {model.context_window}",
+        *((f"    context_window: {model.context_window}",) if model.context_window else ()),
         *(("    tool_calling: true",) if model.tool_calling else ()),
         *((f"    parameters_b: {model.parameters}",) if model.parameters else ()),
         "    servers:",

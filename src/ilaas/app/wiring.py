@@ -20,6 +20,7 @@ from ilaas.core.quota import QuotaBook
 from ilaas.http.admin_api import build_admin_router
 from ilaas.http.app import AppSources, build_app
 from ilaas.http.front import Front
+from ilaas.http.uploads import Uploads
 from ilaas.http.usage_api import build_usage_router
 from ilaas.ports.store import Store
 from ilaas.relay.upstream import HttpUpstream
@@ -52,9 +53,9 @@ class Gateway:
     inference: Inference
     front: Front
     power: PowerReader
-    app: object
     speech: Speech | None
     """None when the speech service is off."""
+    app: object
     """The ASGI application of the public listener."""
     started_at_s: float
     """Epoch."""
@@ -112,10 +113,10 @@ def build(settings: Settings) -> Gateway:
         upstream=upstream,
         accounting=accounting,
         inference=inference,
-        front=Front(inference, settings.limits, writes),
+        front=Front(inference, settings.limits, writes, Uploads(settings.limits, settings.state_dir / "uploads")),
         power=PowerReader(impacts, settings.power_interval_s),
-        app=None,
         speech=build_speech(settings) if settings.speech.enabled else None,
+        app=None,
         started_at_s=epoch(),
     )
     gateway.app = build_app(

@@ -50,7 +50,7 @@ class AudioExchange(Exchange):
             self._try_again(Outcome.UPSTREAM_ERROR, "the server answered with a web page")
             return
         super().upstream_head(status, headers)
-        if status == 200 and self._wishes.form is None and not kind.startswith((_JSON, b"text/")):
+        if status == 200 and self._wishes.form is None and not kind.startswith(_JSON):
             self._sound = True
 
     def upstream_body(self, data: bytes) -> None:
@@ -146,6 +146,8 @@ class AudioExchange(Exchange):
         asked = self._wishes.parsed.fields.get("response_format")
         if asked == "pcm" or self._kind.startswith((b"audio/pcm", b"audio/L16")):
             return self._sound_bytes * 1000 // PCM_BYTES_PER_S
+        if self._kind.startswith(b"text/event-stream"):  # of sound in base64
+            return guessed_ms(self._sound_bytes * 3 // 4)
         return of_beginning(self._beginning, self._sound_bytes) or guessed_ms(self._sound_bytes)
 
     def _end(self, outcome: Outcome, status: int, usage: Usage | None = None) -> None:
