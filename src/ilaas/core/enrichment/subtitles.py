@@ -19,7 +19,7 @@ LONGEST_CUE_WORDS = 12
 
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 _TIMING = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?$")
-_TAG = re.compile(r"</?[a-zA-Z0-9][^<>]*>|\{\\[^{}]*\}")
+_TAG = re.compile(r"</?(?:b|i|u|s|c|v|lang|ruby|rt|font|[\d:.]+)(?:[\s.][^<>]*)?>|\{\\[^{}]*\}", re.IGNORECASE)
 _VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _BLANK_LINES = re.compile(r"\n\s*\n|\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")
 
@@ -109,7 +109,10 @@ def _sentences(lines: Sequence[str], *, is_vtt: bool) -> Iterator[Sentence]:
         begin = at
         while at < len(lines) and lines[at].strip() and not _TIMING.match(lines[at]):
             at += 1
-        said = [line for each in lines[begin:at] if (line := _plain(each, is_vtt=is_vtt).strip())]
+        runs_into_next = at < len(lines) and bool(lines[at].strip())
+        # Without an empty line between, the number of the next cue is the last line of this one.
+        end = at - 1 if runs_into_next and at > begin and lines[at - 1].strip().isdigit() else at
+        said = [line for each in lines[begin:end] if (line := _plain(each, is_vtt=is_vtt).strip())]
         start_s, end_s = _seconds(timing.groups()[:4]), _seconds(timing.groups()[4:])
         if said and end_s >= start_s:
             yield Sentence(text=" ".join(said), start=start_s, end=end_s)
