@@ -20,6 +20,7 @@ MAX_FIELDS_BYTES = 256 * 1024
 MAX_PARTS = 64
 MAX_PART_HEAD_BYTES = 8 * 1024
 MAX_PREAMBLE_BYTES = 1024
+ONE_FILE = frozenset({"file"})
 
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 _PARAMETER = re.compile(r""";[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;\s"]*)""")
@@ -93,9 +94,11 @@ class _State(IntEnum):
 class FormParser:
     """Reads one form. `feed` raises InvalidRequest; nothing may be fed after that."""
 
-    __slots__ = ("_buffer", "_delimiter", "_field", "_fields_bytes", "_parts", "_state")
+    __slots__ = ("_buffer", "_delimiter", "_field", "_fields_bytes", "_files", "_parts", "_state")
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, files: frozenset[str] = ONE_FILE) -> None:
+        """`files` are the names of the parts that are files."""
+        self._files = files
         self._delimiter = b"\r\n--" + boundary
         self._buffer = b"\r\n"  # so that a boundary at the very beginning is like the others
         self._state = _State.PREAMBLE
@@ -164,12 +167,13 @@ class FormParser:
             raise InvalidRequest(f"The form has more than {MAX_PARTS} parts.")
         name, filename, content_type = _read_head(self._buffer[:end])
         self._buffer = self._buffer[end + 4 :]
-        if name == "file":
+        if name in self._files:
             self._state = _State.FILE
             events.append(FileBegins(name, filename or "audio", content_type or "application/octet-stream"))
         elif filename is not None:
             raise InvalidRequest(
-                f"The field '{name[:50]}' is a file: the only file taken is the field 'file'.", param=name[:50]
+                f"The field '{name[:50]}' is a file: the only file taken is the field '{', '.join(sorted(self._files))}'.",
+                param=name[:50],
             )
         else:
             self._state, self._field = _State.FIELD, name
