@@ -17,6 +17,7 @@ from typing import Any
 
 from ilaas.adapters.addresses import check_public_url, system_resolve
 from ilaas.adapters.secret import load_secret
+from ilaas.app import demo_speech
 from ilaas.app.config import STATE_DIR, load_config
 from ilaas.app.demo_federation import CHAT_MODELS, ORGANISATIONS, configuration
 from ilaas.app.demo_folder import DemoFolder
@@ -55,7 +56,7 @@ With the openai package (it reads the two variables above):
   for chunk in OpenAI().chat.completions.create(**chat, stream=True):
       print(chunk.choices[0].delta.content or "", end="")
 
-Change {folder.config} and see it taken over; the gateway logs to {folder.log}.
+{speech}Change {folder.config} and see it taken over; the gateway logs to {folder.log}.
 Ctrl-C ends all. 'ilaas demo --fresh' starts over.
 """
 
@@ -105,6 +106,7 @@ class Demo:
             keys="\n".join(f"  {each.remark}\n    {self.keys[each.new.name]}" for each in KEYS),
             secret=self.keys[KEYS[0].new.name],
             folder=self.folder,
+            speech=demo_speech.welcome(self.settings, self.url),
         )
 
 
@@ -164,9 +166,11 @@ async def demo_keys(settings: Settings, folder: DemoFolder, *, traffic: bool) ->
     administration = Administration(store, pepper, time.time, secrets.token_bytes, check_url)
     await store.open()
     try:
-        return await DemoKeys(folder.keys, store, pepper, administration).ensure(traffic=traffic)
+        made = await DemoKeys(folder.keys, store, pepper, administration).ensure(traffic=traffic)
     finally:
         await store.close()
+    await demo_speech.ensure_client(settings)
+    return made
 
 
 @dataclass(frozen=True, slots=True)

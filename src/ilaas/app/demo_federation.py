@@ -196,6 +196,13 @@ def configuration(ports: Mapping[str, int], port: int, ops_port: int) -> str:
         *(f"  - {{name: {name}, weight: {weight}}}" for name, weight in CONTRIBUTORS.items()),
         f"  - {{name: {CONSUMER}, weight: 1, contributor: false}}",
         "",
+        "speech:                           # /api: transcription and enrichment of media",
+        "  enabled: true",
+        "  transcription_model: whisper",
+        "  enrichment_model: mistral-small",
+        "  objects: objects",
+        "  allow_private_addresses: true",
+        "",
         "models:",
     ]
     for model in MODELS:

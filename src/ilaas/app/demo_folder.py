@@ -30,6 +30,10 @@ _OURS = frozenset(
         "postgresql",
         "haproxy",
         "parts",
+        "stt-client.json",
+        "objects",
+        "scratch",
+        "uploads",
     }
 )
 

@@ -15,6 +15,7 @@ from ilaas.cli import (
     config,
     demo,
     keys,
+    media,
     migrate,
     models,
     serve,
@@ -51,7 +52,7 @@ app.add_typer(keys.app)
 app.add_typer(models.app)
 app.add_typer(servers.app)
 app.add_typer(config.app)
-for part in (*TENANCY_APPS, usage.app, tariffs.app, statements.app, weights.app, migrate.app):
+for part in (*TENANCY_APPS, usage.app, tariffs.app, statements.app, weights.app, migrate.app, media.app):
     app.add_typer(part)
 top.add_to(app)
 app.add_typer(sim.app)
