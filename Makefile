@@ -4,12 +4,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BIN := $(VENV)/bin
 COMPILED_TESTS := $(addprefix tests/unit/,core dispatch http quota relay services test_registry.py test_writes.py) tests/e2e
 
-.PHONY: run test check format bench setup test-real test-compiled compile clean lock
+SERVERS := rabbitmq-server=rabbitmq-server /usr/lib/postgresql/*/bin/postgres=postgresql haproxy=haproxy
+
+.PHONY: run run-distributed test check format bench setup test-real test-compiled compile clean lock
 
 run: $(VENV)/.runtime            ## a federation with simulated sites, ready to call
 	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/ilaas demo $(ARGS)
 
+run-distributed: $(VENV)/.runtime   ## the same over RabbitMQ and PostgreSQL, several gateways behind HAProxy
+	scripts/need.sh $(SERVERS)
+	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/ilaas demo --distributed $(ARGS)
+
 test: setup                      ## every test that runs without a long build
+	scripts/need.sh $(SERVERS) ffmpeg=ffmpeg espeak-ng=espeak-ng
 	$(BIN)/python -m pytest -m "not real" $(ARGS)
 
 test-real: setup                 ## against a real llama.cpp server (built once, then cached)
@@ -27,7 +34,7 @@ format: setup
 	$(BIN)/ruff check --fix src tests
 
 bench: setup                     ## CPU per request and per chunk, side by side with nginx
-	scripts/need.sh nginx nginx-light
+	scripts/need.sh nginx=nginx-light
 	scripts/bench-router.sh
 	scripts/compile.sh build
 	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/python -m tests.bench $(ARGS)

@@ -8,7 +8,7 @@ for python in python3 python3.13 python3.12 python3.11; do
     python=
 done
 if [ -z "${python:-}" ] || ! "$python" -c 'import ensurepip' 2>/dev/null; then
-    "$(dirname "$0")/need.sh" - python3 python3-venv
+    "$(dirname "$0")/need.sh" -=python3 -=python3-venv
     python=python3
 fi
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {

@@ -29,9 +29,7 @@ fi
 
 if [ ! -e "$wheels/complete" ]; then
     echo "building the real server (llama.cpp) once, about five minutes on two cores ..."
-    scripts/need.sh cmake cmake
-    scripts/need.sh g++ g++
-    scripts/need.sh make make
+    scripts/need.sh cmake=cmake g++=g++ make=make
     rm -rf "$wheels.part"
     mkdir -p "$wheels.part"
     # a tiny model needs neither vector tricks of this very processor nor the best machine code, but a short build

@@ -76,6 +76,8 @@ class Target:
     running: Running
     model: str = upstream.NAME
     key: str = "none"
+    others: tuple[Running, ...] = ()
+    """Processes whose CPU time counts too."""
 
 
 @contextmanager
@@ -92,7 +94,7 @@ def nginx(folder: Path, servers: tuple[int, ...]) -> Iterator[Target]:
     """nginx with one worker, keep-alive on both sides and no buffering: what relaying bytes costs at the least."""
     program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if program is None:
-        raise StartFailed("nginx is not installed: run  scripts/need.sh nginx nginx-light")
+        raise StartFailed("nginx is not installed: run  scripts/need.sh nginx=nginx-light")
     port = free_port()
     (folder / "nginx.conf").write_text(
         NGINX_CONFIGURATION.format(
