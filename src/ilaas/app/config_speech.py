@@ -53,6 +53,7 @@ class SpeechSection(Section):
     max_duration: Duration | None = Field(None, description="Of one media; 0 is no limit")
     max_text_chars: Count | None = Field(None, description="Of a transcript; 0 is no limit")
     max_attempts: Positive | None = Field(None, description="How often a step is tried before it is a FAILURE")
+    lease: Interval | None = Field(None, description="A worker that is silent so long loses its step to another one")
     remote_timeout: Interval | None = Field(None, description="What a remote worker gets for one step")
     fetch_timeout: Interval | None = Field(None, description="For the download of one media")
 

@@ -53,6 +53,8 @@ class SpeechSettings:
     """Of a transcript. Zero: no limit."""
     max_attempts: int = 4
     """How often a step is tried before it ends in FAILURE."""
+    lease_s: float = 40.0
+    """A step whose worker fell silent so long ago goes to another one."""
     remote_timeout_s: float = 3_600.0
     """What a remote worker gets for one step."""
     fetch_timeout_s: float = 3_600.0

@@ -42,6 +42,10 @@ _TALKS = (Category.GENERALIST, Category.REASONING, Category.MULTIMODAL, Category
 """Kinds of models that can enrich, the best first."""
 
 
+_HEARTBEATS = 8
+"""In the time of one lease."""
+
+
 @dataclass(frozen=True, slots=True)
 class Speech:
     """Where the service keeps what it has: shared by the gateway's `/api` and the workers."""
@@ -136,8 +140,15 @@ def build_speech_worker(settings: Settings, speech: Speech, store: Store, gatewa
     )
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     steps = frozenset(Step[name.upper()] for name in given.steps)
-    worker = Worker(context, WorkerOptions(owner=owner, steps=steps, jobs=jobs, short_jobs=1 if jobs > 1 else 0))
-    return SpeechWorker(worker, (calls.close, web.close))
+    options = WorkerOptions(
+        owner=owner,
+        steps=steps,
+        jobs=jobs,
+        short_jobs=1 if jobs > 1 else 0,
+        lease_s=given.lease_s,
+        heartbeat_s=given.lease_s / _HEARTBEATS,
+    )
+    return SpeechWorker(Worker(context, options), (calls.close, web.close))
 
 
 def _language_model(settings: Settings) -> str:
