@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -69,20 +69,25 @@ def loading(load: Load) -> Iterator[Callable[[], Result | None]]:
 
 def measure(target: Target, load: Load) -> Cost:
     """Run a load to its end and take the target's CPU time for it, work that it put off until afterwards included."""
-    before_s = cpu_s(target.running.pid)
+    pids = [running.pid for running in (target.running, *target.others)]
+    before_s = _cpu_s(pids)
     with loading(load) as poll:
         while (result := poll()) is None:
             time.sleep(0.02)
-    return Cost(_cpu_when_quiet(target.running.pid) - before_s, result)
+    return Cost(_cpu_when_quiet(pids) - before_s, result)
 
 
-def _cpu_when_quiet(pid: int) -> float:
+def _cpu_s(pids: Sequence[int]) -> float:
+    return sum(map(cpu_s, pids))
+
+
+def _cpu_when_quiet(pids: Sequence[int]) -> float:
     """CPU seconds of the tree once it has come to rest: one that writes its records later is not cheaper for it."""
     deadline_s = time.monotonic() + QUIET_TIMEOUT_S
-    last_s = cpu_s(pid)
+    last_s = _cpu_s(pids)
     while time.monotonic() < deadline_s:
         time.sleep(QUIET_WINDOW_S)
-        now_s = cpu_s(pid)
+        now_s = _cpu_s(pids)
         if now_s - last_s < QUIET_SHARE * QUIET_WINDOW_S:
             return last_s
         last_s = now_s
