@@ -171,9 +171,9 @@ class FormParser:
             self._state = _State.FILE
             events.append(FileBegins(name, filename or "audio", content_type or "application/octet-stream"))
         elif filename is not None:
+            taken = "' or '".join(sorted(self._files))
             raise InvalidRequest(
-                f"The field '{name[:50]}' is a file: the only file taken is the field '{', '.join(sorted(self._files))}'.",
-                param=name[:50],
+                f"The field '{name[:50]}' is a file: the only file taken is the field '{taken}'.", param=name[:50]
             )
         else:
             self._state, self._field = _State.FIELD, name
