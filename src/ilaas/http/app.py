@@ -15,6 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ilaas.core.audio import UPLOADS
 from ilaas.core.errors import IlaasError, MethodNotAllowed, NotFound
 from ilaas.core.requests import ENDPOINTS
 from ilaas.core.tenancy import Key
@@ -119,7 +120,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: no such path, or another method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     path = request.url.path
-    infers = path in ENDPOINTS and request.method != "POST"
+    infers = (path in ENDPOINTS or path in UPLOADS) and request.method != "POST"
     if status == 405 or infers:
         headers = error.headers if isinstance(error, HTTPException) else None
         allowed = "POST" if infers else (headers or {}).get("Allow", "GET")
