@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from ilaas.cli.options import examples
 from ilaas.cli.output import print_table, say
+from ilaas.cli.simulate_federation import EXAMPLES, federation
 from ilaas.core.errors import InvalidRequest
 from ilaas.core.values import Strategy
 
@@ -38,9 +39,11 @@ app = typer.Typer(
         "ilaas simulate priority",
         "ilaas simulate examples/scenarios/two-sites.yaml --out simulations",
         "ilaas simulate compare",
+        EXAMPLES[0],
     ),
     no_args_is_help=True,
 )
+app.command(epilog=examples(*EXAMPLES))(federation)
 
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where JSON and picture are written.")]
 Users = Annotated[int, typer.Option(min=1, help="Simultaneous users on the plateau.")]

@@ -9,14 +9,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ilaas.core.catalogue import DispatchPolicy, ModelSpec, ServerSpec
 from ilaas.core.errors import ConfigError
 from ilaas.core.values import RequestClass, Strategy
+from ilaas.sim.files import invalid, read_mapping
 from ilaas.sim.params import PRESETS, EngineParams
 from ilaas.sim.workload import Backlog, Lengths, Poisson, Seconds, Spec, Trace, Users, Workload
+
+_WORKLOAD_KINDS = frozenset({"users", "poisson", "backlog", "trace"})
 
 
 class Organisation(Spec):
@@ -181,18 +183,9 @@ class Scenario(Spec):
 
 def load_scenario(path: Path) -> Scenario:
     """Read a scenario file. Raises ConfigError naming file, line, field and what is wrong with it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: the scenario can't be read ({error}); give the path of a YAML file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: this is not YAML ({getattr(error, 'problem', error)})") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: a scenario is a mapping with name, duration_s, models and workloads")
+    raw, node = read_mapping(path, "name, duration_s, models and workloads")
+    if "institutions" in raw:
+        raise ConfigError(f"{path}: this describes a federation; play it with 'ilaas simulate federation {path}'")
     workloads = raw.get("workloads")
     for workload in workloads if isinstance(workloads, list) else ():
         if isinstance(workload, dict) and workload.get("kind") == "trace" and "lines" not in workload:
@@ -200,27 +193,7 @@ def load_scenario(path: Path) -> Scenario:
     try:
         return Scenario.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        loc = tuple(part for part in first["loc"] if part not in {"users", "poisson", "backlog", "trace"})
-        field = ".".join(str(part) for part in loc)
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{path}:{_line(node, loc)}: {field + ': ' if field else ''}{message}") from error
-
-
-def _line(node: yaml.Node | None, loc: tuple[Any, ...]) -> int:
-    """The line of the deepest part of a field's path that is in the file."""
-    line = node.start_mark.line + 1 if node is not None else 1
-    for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            node = next((value for key, value in node.value if key.value == part), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-        else:
-            node = None
-        if node is None:
-            break
-        line = node.start_mark.line + 1
-    return line
+        raise invalid(path, node, error, _WORKLOAD_KINDS) from error
 
 
 def _trace_lines(path: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from ilaas.sim.scenario import Scenario, load_scenario, reference_experiment
 from ilaas.sim.workload import Trace
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "scenarios"
+FEDERATION = EXAMPLES / "federation.yaml"
 GOOD = """\
 name: two servers
 duration_s: 60
@@ -108,9 +109,14 @@ def test_a_mistake_inside_a_trace_names_the_row(tmp_path: Path) -> None:
         load_scenario(path)
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(set(EXAMPLES.glob("*.yaml")) - {FEDERATION}), ids=lambda path: path.stem)
 def test_the_examples_are_valid(path: Path) -> None:
     assert load_scenario(path).description
+
+
+def test_a_federation_s_file_is_sent_to_its_own_command() -> None:
+    with pytest.raises(ConfigError, match="describes a federation; play it with 'ilaas simulate federation"):
+        load_scenario(FEDERATION)
 
 
 def test_the_example_of_the_reference_experiment_is_the_built_in_one() -> None:

@@ -1,0 +1,1 @@
+"""A day of a whole federation in virtual time: the production scheduler, servers modelled at coarse grain."""
