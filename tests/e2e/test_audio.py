@@ -1,4 +1,4 @@
-"""Recordings and speech with the openai SDK: formats, streams, errors, servers that fail, leaving clients, the books."""
+"""Recordings and speech with the openai SDK: formats, streams, errors, failing servers, leaving clients, the books."""
 
 from __future__ import annotations
 
