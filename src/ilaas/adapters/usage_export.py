@@ -74,7 +74,8 @@ class _ParquetSink:
         import pyarrow.parquet as pq  # noqa: PLC0415
 
         kinds = {"str": pa.string(), "int": pa.int64(), "bool": pa.bool_()}
-        types = {field.name: kinds.get(str(field.type), pa.string()) for field in fields(UsageRecord)}
+        named = {field.name: getattr(field.type, "__name__", field.type) for field in fields(UsageRecord)}
+        types = {name: kinds.get(str(kind), pa.string()) for name, kind in named.items()}
         self._schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
         self._arrow = pa
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")

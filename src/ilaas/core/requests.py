@@ -80,7 +80,7 @@ _RANGES: Mapping[str, tuple[int, int]] = {
 _INTEGERS = frozenset({"n", "max_tokens", "max_completion_tokens"})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class ParsedRequest:
     """What the gateway knows of one request. `raw` is the client's body, untouched."""
 
@@ -95,8 +95,30 @@ class ParsedRequest:
     """Asked for, or the endpoint's usual length."""
     prompt_tokens: int
     """Estimated."""
-    audio_ms: int = 0
+    audio_ms: int
     """Of the recording that came with it."""
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        endpoint: Endpoint,
+        raw: bytes,
+        fields: dict[str, Any],
+        model: str,
+        stream: bool,
+        wants_usage: bool,
+        max_tokens: int,
+        prompt_tokens: int,
+        audio_ms: int = 0,
+    ) -> None:
+        self.endpoint = endpoint
+        self.raw = raw
+        self.fields = fields
+        self.model = model
+        self.stream = stream
+        self.wants_usage = wants_usage
+        self.max_tokens = max_tokens
+        self.prompt_tokens = prompt_tokens
+        self.audio_ms = audio_ms
 
 
 def parse(endpoint: Endpoint, raw: bytes) -> ParsedRequest:
@@ -287,7 +309,7 @@ def prefix_hash(fields: dict[str, Any]) -> int:
 # -- the body for a server ---------------------------------------------------------------------------------------------
 
 _MODEL_KEY = b'"model"'
-_MODEL_VALUE = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+_MODEL_VALUE = re.compile(rb'"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 _USAGE_OPTION = b'"stream_options":{"include_usage":true},'
 
 
@@ -331,10 +353,11 @@ def _spliced(request: ParsedRequest, served_name: str, *, ask_usage: bool) -> by
     first of two equal keys would serve a model that nobody has checked.
     """
     body = request.raw
-    if body.count(_MODEL_KEY) != 1:
+    at = body.find(_MODEL_KEY)
+    if at < 0 or body.find(_MODEL_KEY, at + 1) >= 0:
         return None
     if request.model != served_name:
-        found = _MODEL_VALUE.search(body)
+        found = _MODEL_VALUE.match(body, at)
         if found is None or orjson.loads(found[1]) != request.model:
             return None
         start, end = found.span()

@@ -18,7 +18,8 @@ from ilaas.core.usage import Usage
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """An event longer than this is passed on in pieces, unread."""
 
-_MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+_MODEL_KEY = b'"model"'
+_MODEL = re.compile(rb'"model"\s*:\s*"[^"\\]*(?:\\.[^"\\]*)*"')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _DONE = b"data: [DONE]"
 DONE = _DONE + b"\n\n"
@@ -61,7 +62,8 @@ class PlainAnswer:
         self.usage: Usage | None = None
         self.valid = self._read(body)
         """Whether it is JSON; of large answers only the beginning and the end are looked at."""
-        found = _MODEL.search(body)
+        at = body.find(_MODEL_KEY)
+        found = _MODEL.search(body, at) if at >= 0 else None
         if found is not None:
             start, end = found.span()
             replacement = b'"model":' + public_name

@@ -8,7 +8,7 @@ from typing import Protocol
 from ilaas.ports.upload import ReceivedForm
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class InboundRequest:
     """One inference request as it came in. Header names are lower case."""
 
@@ -17,8 +17,22 @@ class InboundRequest:
     body: bytes
     received_s: float
     """Monotonic, when the head was complete; of a form, when all of it was."""
-    form: ReceivedForm | None = None
+    form: ReceivedForm | None
     """In the place of the body."""
+
+    def __init__(
+        self,
+        path: str,
+        headers: dict[bytes, bytes],
+        body: bytes,
+        received_s: float,
+        form: ReceivedForm | None = None,
+    ) -> None:
+        self.path = path
+        self.headers = headers
+        self.body = body
+        self.received_s = received_s
+        self.form = form
 
 
 class AnswerWriter(Protocol):

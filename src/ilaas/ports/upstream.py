@@ -10,7 +10,7 @@ from ilaas.core.values import Outcome
 from ilaas.ports.upload import UpstreamUpload
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class UpstreamRequest:
     """What is sent: an allow-listed path, the few headers that pass, and a body that is complete."""
 
@@ -19,8 +19,22 @@ class UpstreamRequest:
     """Ready header lines, each ending in CRLF, without host, length and authorization."""
     body: bytes
     connect_timeout_s: float
-    upload: UpstreamUpload | None = None
+    upload: UpstreamUpload | None
     """In the place of the body."""
+
+    def __init__(
+        self,
+        path: bytes,
+        headers: bytes,
+        body: bytes,
+        connect_timeout_s: float,
+        upload: UpstreamUpload | None = None,
+    ) -> None:
+        self.path = path
+        self.headers = headers
+        self.body = body
+        self.connect_timeout_s = connect_timeout_s
+        self.upload = upload
 
 
 class UpstreamSink(Protocol):

@@ -26,8 +26,11 @@ _DECODERS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 """Compressed answers are unpacked: they must be read for metering, and we asked for none."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """Carries one answer at a time; goes back to the pool between two."""
+class UpstreamConnection:
+    """Carries one answer at a time; goes back to the pool between two.
+
+    An `asyncio.Protocol` in all but its base class, which would keep it from being compiled to fixed attributes.
+    """
 
     __slots__ = (
         "_bytes_of_head",
@@ -176,6 +179,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._finish()
 
+    def pause_writing(self) -> None:
+        """The server reads slowly: who sends piece by piece asks the transport itself."""
+
     def resume_writing(self) -> None:
         """The server has taken most of what was written."""
         if self.on_writable is not None:
@@ -195,6 +201,9 @@ class UpstreamConnection(asyncio.Protocol):
             sink.upstream_failed(Outcome.STREAM_BROKEN, "the server closed the connection in the middle of an answer")
         else:
             sink.upstream_failed(Outcome.CONNECT_FAILED, "the server closed the connection without an answer")
+
+    def eof_received(self) -> None:
+        """The server closed its side: the transport closes, and `connection_lost` follows."""
 
     # -- httptools -----------------------------------------------------------------------------------------------------
 

@@ -196,8 +196,9 @@ class HttpUpstream:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(call.timeout_s):
+                # type-var: it is a protocol in all but its base class
                 transport, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(call.target.address, self._writes, self._release),
+                    lambda: UpstreamConnection(call.target.address, self._writes, self._release),  # type: ignore[type-var]
                     host,
                     port,
                     ssl=self._context() if tls else None,

@@ -14,7 +14,7 @@ NOTHING_USED = UNKNOWN._replace(method="")
 """Of a request that no server worked for."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class End:
     """How a request ended. Times are durations in seconds; a time to first token of 0 is none."""
 
@@ -24,8 +24,28 @@ class End:
     attempts: int
     ttft_s: float
     duration_s: float
-    impact: Impact = NOTHING_USED
-    price_micro_eur: int = 0
+    impact: Impact
+    price_micro_eur: int
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        outcome: Outcome,
+        status: int,
+        usage: Usage,
+        attempts: int,
+        ttft_s: float,
+        duration_s: float,
+        impact: Impact = NOTHING_USED,
+        price_micro_eur: int = 0,
+    ) -> None:
+        self.outcome = outcome
+        self.status = status
+        self.usage = usage
+        self.attempts = attempts
+        self.ttft_s = ttft_s
+        self.duration_s = duration_s
+        self.impact = impact
+        self.price_micro_eur = price_micro_eur
 
 
 def make_record(end: End, wishes: Wishes, ticket: Ticket, grant: Grant | None, finished_at_ms: int) -> UsageRecord:

@@ -15,7 +15,8 @@ from uvicorn.server import ServerState
 from ilaas.adapters.writes import TurnWrites
 from ilaas.http.front import Front
 from ilaas.http.limits import Limits
-from ilaas.http.protocol import INFERENCE_PATHS, GatewayProtocol
+from ilaas.http.protocol import GatewayProtocol
+from ilaas.http.reading import INFERENCE_PATHS
 from tests.support.listener import post
 from tests.support.twins import House
 

@@ -228,7 +228,7 @@ async def test_a_request_that_never_comes_to_its_end_is_timed_out(data: bytes) -
         client = await listener.connect()
         client.send(data)
         connections = listener.front.connections
-        await until(lambda: any(getattr(each, "_since_s", 0) for each in connections))
+        await until(lambda: any(getattr(getattr(each, "_reader", None), "since_s", 0) for each in connections))
         async with asyncio.timeout(10):
             while not client.reader._buffer:  # type: ignore[attr-defined]
                 listener.front.sweep()
