@@ -17,6 +17,7 @@ _START_S = 60.0
 _END_S = 15.0
 _COMMAND_S = 60.0
 _PASSWORD_BYTES = 16
+_STARTED = b"Server startup complete"
 
 _CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{amqp}
@@ -93,8 +94,9 @@ class PrivateRabbitMQ:
         if self._epmd is None or not self._epmd.running:
             self._epmd = self._run("epmd", epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1")
             self._epmd.wait_until(lambda: listens(self._epmd_port), _START_S)
+        told = self._log.stat().st_size if self._log.exists() else 0
         self._server = self._run("RabbitMQ", str(server))
-        self._server.wait_until(lambda: listens(self._amqp), _START_S)
+        self._server.wait_until(lambda: listens(self._amqp) and self._has_started(told), _START_S)
         return self.url
 
     def stop(self) -> None:
@@ -136,6 +138,16 @@ class PrivateRabbitMQ:
         if done.returncode:
             raise ConfigError(f"rabbitmqctl {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "log" / "rabbit.log"
+
+    def _has_started(self, told: int) -> bool:
+        """Whether it says so after the first `told` bytes of its log: it listens a moment earlier."""
+        with self._log.open("rb") as log:
+            log.seek(told)
+            return _STARTED in log.read()
 
     def _end(self, number: signal.Signals) -> None:
         server, self._server = self._server, None
