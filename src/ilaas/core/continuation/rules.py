@@ -52,7 +52,7 @@ def may_continue(parsed: ParsedRequest) -> bool:
     fields = parsed.fields
     if not (parsed.stream and parsed.endpoint.generates):
         return False
-    if any(_asked(name, fields[name]) for name in _NEVER & fields.keys()):
+    if any(_asked(name, value) for name, value in fields.items() if name in _NEVER):
         return False
     if not parsed.endpoint.chat:
         return type(fields.get("prompt")) is str
