@@ -72,18 +72,25 @@ class Cluster:
 
         A name that was used before has the folder it had then: what its outbox still holds is delivered.
         """
+        return self.wait(self.launch(role, name, port=port))
+
+    def launch(self, role: Role, name: str, *, port: int = 0, config: Path | None = None) -> Part:
+        """Start one without waiting; `wait` must follow. `config` is another file than that of all."""
         folder = private_folder(self._folder / name)
         shutil.copyfile(self._secret, folder / "secret.key")
         (folder / "secret.key").chmod(0o600)
         (folder / "run.json").unlink(missing_ok=True)
-        known = self.parts.get(name)
-        where = () if role is Role.DISPATCHER else ("--port", str(port or (known.port if known is not None else 0)))
-        part = Part(name, role, folder, self._run(role, folder, where))
-        part.child.wait_until(lambda: read_run_file(folder) is not None, START_S)
-        run = read_run_file(folder)
+        where = () if role is Role.DISPATCHER else ("--port", str(port))
+        part = Part(name, role, folder, self._run(role, folder, config or self._config, where))
+        self.parts[name] = part
+        return part
+
+    def wait(self, part: Part) -> Part:
+        """Until it is up. Raises ConfigError, with the end of its log, when it does not come up."""
+        part.child.wait_until(lambda: read_run_file(part.folder) is not None, START_S)
+        run = read_run_file(part.folder)
         assert run is not None  # noqa: S101  # it was there just now
         part.port, part.ops_url = int(run["port"]), ops_url(run)
-        self.parts[name] = part
         return part
 
     def restart(self, name: str) -> Part:
@@ -111,8 +118,8 @@ class Cluster:
         for part in parts:
             part.stop()
 
-    def _run(self, role: Role, folder: Path, where: tuple[str, ...]) -> Child:
-        command = (sys.executable, "-m", "ilaas.cli.main", "serve", "--config", str(self._config), "--role", role.value)
+    def _run(self, role: Role, folder: Path, config: Path, where: tuple[str, ...]) -> Child:
+        command = (sys.executable, "-m", "ilaas.cli.main", "serve", "--config", str(config), "--role", role.value)
         paths = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
         return Child(
             Program(
