@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, event
@@ -45,6 +46,8 @@ class Database:
             )
         self._writer: AsyncEngine = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
         self._plain: AsyncEngine = self._engine.execution_options(**{_BEGIN: ""})
+        # Writers of one process wait here in their order; SQLite lets them try again until one of them gives up.
+        self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if self.is_sqlite else nullcontext()
 
     @property
     def is_sqlite(self) -> bool:
@@ -62,7 +65,7 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed at the end of the block."""
         with translated():
-            async with self._writer.begin() as connection:
+            async with self._turn, self._writer.begin() as connection:
                 yield connection
 
     @asynccontextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ilaas.adapters.sql.enrichment_codec import ENRICHMENT
@@ -59,10 +60,10 @@ async def claim(connection: AsyncConnection, candidates: Iterable[Candidate]) ->
 
 async def note_turn(connection: AsyncConnection, client_id: str, turn: int) -> None:
     """It was this client's turn."""
-    here = ENRICHMENT_TURNS.c.client_id == client_id
-    noted = await connection.execute(update(ENRICHMENT_TURNS).where(here).values(turn=turn))
-    if noted.rowcount == 0:
-        await connection.execute(insert(ENRICHMENT_TURNS).values(client_id=client_id, turn=turn))
+    # Two workers may serve a client for the first time at once: an upsert, for which each database has its own words.
+    upsert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    query = upsert(ENRICHMENT_TURNS).values(client_id=client_id, turn=turn)
+    await connection.execute(query.on_conflict_do_update(index_elements=["client_id"], set_={"turn": turn}))
 
 
 async def exhausted(connection: AsyncConnection, at_s: float, limits: SpeechLimits) -> Sequence[str]:
