@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ilaas import __version__
 from ilaas.adapters.outbox import FileOutbox
@@ -16,10 +16,12 @@ from ilaas.app.governing import build_governance
 from ilaas.app.impact_wiring import PowerReader, estimate, sharing_rules
 from ilaas.app.settings import Settings
 from ilaas.app.speech_wiring import Speech, build_speech
+from ilaas.app.stt_wiring import build_stt
 from ilaas.core.quota import QuotaBook
 from ilaas.http.admin_api import build_admin_router
 from ilaas.http.app import AppSources, build_app
 from ilaas.http.front import Front
+from ilaas.http.limits import MIB
 from ilaas.http.uploads import Uploads
 from ilaas.http.usage_api import build_usage_router
 from ilaas.ports.store import Store
@@ -96,6 +98,7 @@ def build(settings: Settings) -> Gateway:
     )
     admission = Admission(registry, epoch)
     inference = Inference(admission, context, str(uuid.uuid4())[:24])
+    limits = replace(settings.limits, max_media_bytes=settings.speech.max_upload_bytes + MIB)  # a form has more
     gateway = Gateway(
         settings=settings,
         store=store,
@@ -113,12 +116,14 @@ def build(settings: Settings) -> Gateway:
         upstream=upstream,
         accounting=accounting,
         inference=inference,
-        front=Front(inference, settings.limits, writes, Uploads(settings.limits, settings.state_dir / "uploads")),
+        front=Front(inference, limits, writes, Uploads(limits, settings.state_dir / "uploads")),
         power=PowerReader(impacts, settings.power_interval_s),
         speech=build_speech(settings) if settings.speech.enabled else None,
         app=None,
         started_at_s=epoch(),
     )
+    governance = build_governance(settings, store, lambda: registry.catalogue)
+    stt = build_stt(settings, gateway.speech, registry, governance)
     gateway.app = build_app(
         AppSources(
             admission=admission,
@@ -126,9 +131,10 @@ def build(settings: Settings) -> Gateway:
             ready=lambda: gateway.ready and dispatch.ready(),
             version=__version__,
             routers=(
-                build_admin_router(build_governance(settings, store, lambda: registry.catalogue), __version__),
+                build_admin_router(governance, __version__, stt.admin),
                 build_usage_router(admission, store, epoch),
             ),
+            mounts=stt.mounts,
         )
     )
     return gateway

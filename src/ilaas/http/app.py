@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -40,6 +40,8 @@ class AppSources:
     version: str
     routers: Sequence[APIRouter] = ()
     """Whole APIs with paths of their own."""
+    mounts: Mapping[str, ASGIApp] = field(default_factory=dict, hash=False)
+    """Applications with errors of their own, by the beginning of their paths."""
 
 
 def build_app(sources: AppSources) -> FastAPI:
@@ -76,6 +78,8 @@ def build_app(sources: AppSources) -> FastAPI:
 
     for router in sources.routers:
         app.include_router(router)
+    for path, mounted in sources.mounts.items():
+        app.mount(path, mounted)
     app.add_exception_handler(IlaasError, _ilaas_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _fault)

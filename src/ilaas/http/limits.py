@@ -15,6 +15,8 @@ class Limits:
     max_body_bytes: int = 32 * MIB
     max_upload_bytes: int = 512 * MIB
     """Of a form with a recording."""
+    max_media_bytes: int = 2 * 1024 * MIB + MIB
+    """Of a form with a media for the speech service."""
     max_uploads: int = 1_000
     """Recordings that are kept at one time: on their way in, waiting for a server, or being sent to one."""
     max_kept_bytes: int = 32 * 1024 * MIB

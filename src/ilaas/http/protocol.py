@@ -279,6 +279,8 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         now, reader = self.loop.time(), self._reader
         upload = self._upload
+        if self.flow.read_paused and reader.since_s:
+            reader.since_s = now  # it is us who are slow
         if upload is not None and now - self._upload_since_s > self._limits.upload_timeout_s:
             self.refuse(RequestTimeout("The form did not come whole in time."))
         elif reader.since_s:

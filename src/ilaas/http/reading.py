@@ -20,6 +20,8 @@ from ilaas.ports.client import InboundRequest
 
 INFERENCE_PATHS = {path.encode(): path for path in ENDPOINTS}
 UPLOAD_PATHS = {path.encode(): path for path in UPLOADS}
+MEDIA_PATH = b"/api/v1/enrichments/upload"
+"""Media are handed on as they come, to the speech API, which looks at the sender before it reads any."""
 
 
 class Connection(Protocol):
@@ -186,6 +188,8 @@ class RequestReader:
         path = INFERENCE_PATHS.get(target)
         form = UPLOAD_PATHS.get(target) if path is None else None
         if (path is None and form is None) or self.parser.get_method() != b"POST":
+            limits = self._limits
+            self._max_body_bytes = limits.max_media_bytes if target == MEDIA_PATH else limits.max_body_bytes
             self.problem = check_length(headers, self._max_body_bytes)
             if self.problem is None:
                 self._connection.asgi_head(headers)

@@ -90,7 +90,7 @@ NOT_OF_THE_FILE = {
     "ModelSpec": {"total_parameters_b", "active_parameters_b"},  # `parameters_b`
     "Settings": {"ops_host", "ops_port", "default_policy", "config_path", "warnings", "role"},  # `metrics`, `defaults`
     "Organisation": {"kind", "agreement", "model_limits"},  # set at run time, kept in the store
-    "Limits": {"budget_micro_eur_per_month"},  # `budget_eur_per_month`
+    "Limits": {"budget_micro_eur_per_month", "max_media_bytes"},  # `budget_eur_per_month`; `speech.max_upload`
 }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -53,6 +53,8 @@ class Made:
 
     view: View
     secret: str | None = None
+    more: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Further secrets, shown this once too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,12 @@ class Creation:
     async def answer(self, repeats: Repeats, make: Callable[[], Awaitable[Made]]) -> Response:
         """201 with what was created. A repetition by the same key is answered the same, without the secret."""
         secret: str | None = None
+        more: Mapping[str, str] = {}
 
         async def create() -> tuple[int, str]:
-            nonlocal secret
+            nonlocal secret, more
             made = await make()
-            secret = made.secret
+            secret, more = made.secret, made.more
             return 201, orjson.dumps({"thing": made.view, "has_secret": secret is not None}).decode()
 
         text = f"{self.request.method} {self.request.url.path}\n".encode() + body_of(self.request)
@@ -79,7 +82,7 @@ class Creation:
         view: View = kept["thing"]
         answer = dict(view)
         if kept["has_secret"]:
-            answer |= {"secret": secret, "note": SECRET_TOLD if repeated else None}
+            answer |= {"secret": secret, **more, "note": SECRET_TOLD if repeated else None}
         headers = {"etag": etag_of(view), "cache-control": "no-store"}
         if repeated:
             headers["idempotency-replayed"] = "true"

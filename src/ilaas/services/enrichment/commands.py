@@ -155,7 +155,7 @@ class Reception:
             raise refused("file", "Only one file is expected")
         own, given = self._world.limits.max_upload_bytes, self._client.policy.max_upload_bytes
         self._name = name
-        self._upload = await self._world.objects.resume(self._key, max_bytes=own if given is None else given)
+        self._upload = await self._world.objects.resume(self._key, max_bytes=own if given is None else min(own, given))
 
     async def write(self, data: bytes) -> None:
         """The next bytes. Raises Violations for what can't be transcribed, BodyTooLarge."""

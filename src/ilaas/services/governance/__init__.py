@@ -29,6 +29,7 @@ __all__ = ["Governance", "Office"]
 class Governance:
     """All of it, put together."""
 
+    office: Office
     organisations: Organisations
     projects: Projects
     keys: Keys
@@ -44,6 +45,7 @@ class Governance:
     def of(cls, office: Office) -> Governance:
         """On one store."""
         return cls(
+            office=office,
             organisations=Organisations(office),
             projects=Projects(office),
             keys=Keys(office),
