@@ -16,6 +16,7 @@ from ilaas.core.dispatch.scheduler import ModelScheduler
 from ilaas.core.values import Outcome
 from ilaas.services.answers import refusal_outcome
 from ilaas.sim.engine_events import EngineEvent, EngineRequest, Finished, FirstToken, Phase, Tokens
+from ilaas.sim.many_gateways import ManyGateways
 from ilaas.sim.recording import Gauge, Held, Played, Recording
 from ilaas.sim.scenario import Event, Scenario
 from ilaas.sim.sources import Source, source
@@ -49,19 +50,27 @@ class _Active:
     generated: int = 0
 
 
-def play(scenario: Scenario, make: MakeScheduler = ModelScheduler) -> Recording:
-    """Run the scenario in virtual time, from its start to its end or until nothing is left to do."""
-    return _Run(scenario, make).play()
+def play(scenario: Scenario, make: MakeScheduler = ModelScheduler, *, gateways: int = 0) -> Recording:
+    """Run the scenario in virtual time, from its start to its end or until nothing is left to do.
+
+    With `gateways`, so many share the requests and the dispatcher is another process; with 0 it is in the gateway.
+    """
+    return _Run(scenario, make, gateways).play()
 
 
 class _Run:
-    def __init__(self, scenario: Scenario, make: MakeScheduler) -> None:
+    def __init__(self, scenario: Scenario, make: MakeScheduler, gateways: int) -> None:
         self._scenario = scenario
         self._clock = Timeline()
         self._recording = Recording()
         self._weights = scenario.weights
         self._specs = {model.name: model.spec() for model in scenario.models}
-        self._schedulers = {name: make(spec, self._weights, 0.0) for name, spec in self._specs.items()}
+        self._schedulers: dict[str, ModelScheduler | ManyGateways] = {
+            name: ManyGateways(spec, self._weights, self._clock, self._apply, gateways)
+            if gateways
+            else make(spec, self._weights, 0.0)
+            for name, spec in self._specs.items()
+        }
         self._stations = {
             server.id: Station(model.name, server) for model in scenario.models for server in model.servers
         }
