@@ -23,6 +23,7 @@ from ilaas.cli import (
     sim,
     simulate,
     statements,
+    stt,
     tariffs,
     top,
     usage,
@@ -52,7 +53,7 @@ app.add_typer(keys.app)
 app.add_typer(models.app)
 app.add_typer(servers.app)
 app.add_typer(config.app)
-for part in (*TENANCY_APPS, usage.app, tariffs.app, statements.app, weights.app, migrate.app, media.app):
+for part in (*TENANCY_APPS, usage.app, tariffs.app, statements.app, weights.app, migrate.app, media.app, stt.app):
     app.add_typer(part)
 top.add_to(app)
 app.add_typer(sim.app)
