@@ -14,13 +14,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import burden, targets
+from tests.bench import burden, continuation, targets
 from tests.bench.cost import Amounts, compare
 from tests.bench.process import StartFailed
 from tests.bench.report import Figure, Report
 from tests.bench.targets import ROOT, Target
 
-PARTS = ("cost", "streams", "memory", "slow", "dispatcher")
+PARTS = ("cost", "streams", "memory", "slow", "continuation", "dispatcher")
 STARTERS = {"nginx": targets.nginx, "ilaas": targets.gateway, "sglang-router": targets.router}
 OPEN_FILES = 20_000
 
@@ -99,6 +99,8 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard) if hard >= 0 else OPEN_FILES, hard))
     report = Report()
     console = Console(soft_wrap=True)
+    if "continuation" in parts:
+        continuation.measure(report)
     with tempfile.TemporaryDirectory(prefix="ilaas-bench-") as folder:
         place = Path(folder)
         with targets.upstream_server(place) as direct:
