@@ -28,6 +28,7 @@ class QuotaBook:
         self._limits: dict[str, Limits] = {}
         self._defaults: dict[SubjectKind, Limits] = {}
         self._limited = False
+        self._opened = 0
         self.budgeted = False
         """Whether any limit is in money: asked before a price is estimated."""
         self._day = 0
@@ -88,7 +89,7 @@ class QuotaBook:
         for account in accounts:
             account.take(tokens, micro_eur)
         if len(self._accounts) > known:
-            self._evict(2 * (len(self._accounts) - known), now_us)
+            self.forget_idle(2 * (len(self._accounts) - known), now_us)
         return Reservation(tuple(accounts), tokens, micro_eur)
 
     def settle(self, reservation: Reservation, tokens: int, micro_eur: int, now_s: float, epoch_s: float) -> None:
@@ -134,16 +135,9 @@ class QuotaBook:
         A counter never goes down by it, so that to preload twice, or late, counts nothing twice. Subjects without
         limits are passed over.
         """
-        if epoch_s >= self._day_end_s:
-            self._turn(epoch_s)
-        now_us = int(now_s * 1_000_000)
-        account = self._accounts.get(subject.id) or self._open(subject, now_us)
-        if account is None:
-            return
-        account.advance(now_us, self._day, self._month)
-        account.day_tokens = max(account.day_tokens, day_tokens)
-        account.month_tokens = max(account.month_tokens, month_tokens)
-        account.month_micro_eur = max(account.month_micro_eur, month_micro_eur)
+        account = self.account(subject, now_s, epoch_s)
+        if account is not None:
+            account.learn(day_tokens, month_tokens, month_micro_eur)
 
     def status(self, subjects: Sequence[Subject], now_s: float, epoch_s: float) -> RateHeaders:
         """What is left to these subjects: of all limits in requests, and of all in tokens, the one with least left."""
@@ -174,8 +168,41 @@ class QuotaBook:
         )
 
     def held(self) -> int:
-        """Simultaneous requests counted over all accounts: 0 when nothing is under way."""
-        return sum(account.in_flight for account in self._accounts.values())
+        """Simultaneous requests of this gateway counted over all accounts: 0 when nothing is under way here."""
+        return sum(account.begun - account.ended for account in self._accounts.values())
+
+    # -- for `sharing` -------------------------------------------------------------------------------------------------
+
+    def calendar(self, epoch_s: float) -> tuple[int, int]:
+        """Numbers of the day and the month of this instant."""
+        if epoch_s >= self._day_end_s:
+            self._turn(epoch_s)
+        return self._day, self._month
+
+    def touched_since(self, moment_us: int) -> list[Account]:
+        """Accounts of which anything may have changed since then, in microseconds of the monotonic clock."""
+        return [account for account in self._accounts.values() if account.seen_us >= moment_us]
+
+    def known(self, subject_id: str) -> Account | None:
+        """The account, if there is one now."""
+        return self._accounts.get(subject_id)
+
+    def account(self, subject: Subject, now_s: float, epoch_s: float) -> Account | None:
+        """As it is now, opened if need be; None when nothing limits the subject."""
+        self.calendar(epoch_s)
+        now_us = int(now_s * 1_000_000)
+        account = self._accounts.get(subject.id) or self._open(subject, now_us)
+        if account is not None:
+            account.advance(now_us, self._day, self._month)
+        return account
+
+    def forget_idle(self, checks: int, now_us: int) -> None:
+        """Forget old accounts that are idle. Only once those just opened hold something: else it would lose them."""
+        for _ in range(min(checks, len(self._accounts))):
+            account_id, oldest = self._accounts.popitem(last=False)
+            oldest.advance(now_us, self._day, self._month)
+            if not oldest.is_idle():
+                self._accounts[account_id] = oldest
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -185,21 +212,16 @@ class QuotaBook:
 
     def _new(self, subject: Subject, now_us: int) -> Account | None:
         limits = self._limits_of(subject)
-        return Account(subject, limits, now_us, self._day, self._month) if limits else None
+        if not limits:
+            return None
+        self._opened += 1
+        return Account(subject, limits, now_us, self._day, self._month, self._opened)
 
     def _open(self, subject: Subject, now_us: int) -> Account | None:
         account = self._new(subject, now_us)
         if account is not None:
             self._accounts[subject.id] = account
         return account
-
-    def _evict(self, checks: int, now_us: int) -> None:
-        """Forget old accounts that are idle. Only once those just opened hold something: else it would lose them."""
-        for _ in range(min(checks, len(self._accounts))):
-            account_id, oldest = self._accounts.popitem(last=False)
-            oldest.advance(now_us, self._day, self._month)
-            if not oldest.is_idle():
-                self._accounts[account_id] = oldest
 
     def _turn(self, epoch_s: float) -> None:
         """Begin the day of this instant. A wall clock set back does not bring an old day back."""
@@ -225,9 +247,9 @@ class QuotaBook:
             reset_s = (account.token_cap - account.token_level) / (rate * 1_000_000) if rate else 0.0
             found.append((account.token_level // PARTS, rate, reset_s))
         if (limit := account.tokens_pd) is not None:
-            found.append((limit - account.day_tokens - account.held_tokens, limit, self._day_end_s - epoch_s))
+            found.append((account.day_left, limit, self._day_end_s - epoch_s))
         if (limit := account.tokens_pmonth) is not None:
-            found.append((limit - account.month_tokens - account.held_tokens, limit, self._month_end_s - epoch_s))
+            found.append((account.month_left, limit, self._month_end_s - epoch_s))
         return found
 
 

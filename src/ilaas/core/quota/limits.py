@@ -29,6 +29,20 @@ class Subject:
     id: str = field(repr=False)
 
     @classmethod
+    def of_id(cls, id_: str) -> Subject:
+        """The one that has this id. Raises ValueError when there is no such kind."""
+        match id_.split("\0"):
+            case ["key", key_id]:
+                return cls.of_key(key_id)
+            case ["project", organisation, project]:
+                return cls.of_project(organisation, project)
+            case ["organisation", organisation]:
+                return cls.of_organisation(organisation)
+            case ["model", organisation, model]:
+                return cls.of_model(organisation, model)
+        raise ValueError(f"no kind of subject has the id {id_!r}")
+
+    @classmethod
     def of_key(cls, key_id: str) -> Subject:
         """One API key."""
         return cls(SubjectKind.KEY, key_id, f"key\0{key_id}")
