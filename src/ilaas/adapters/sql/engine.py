@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
@@ -108,6 +109,8 @@ def make_sqlite_file(url: URL) -> None:
             # One that is there is not opened: closing it again would drop the locks of this process's own connections
             # (POSIX), and another process that ends would take the write-ahead log away from under them.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.chmod(0o600)
     except OSError as error:
         raise ConfigError(f"{path}: the database file can't be made: {error.strerror}.") from error
