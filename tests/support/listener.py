@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import uvicorn
 from fastapi import APIRouter
+from starlette.types import ASGIApp
 
 from ilaas.adapters.writes import TurnWrites
 from ilaas.http.app import AppSources, build_app
@@ -92,7 +93,10 @@ async def until(condition: object) -> None:
 
 @contextlib.asynccontextmanager
 async def listening(
-    house: House, limits: Limits | None = None, routers: Sequence[APIRouter] = ()
+    house: House,
+    limits: Limits | None = None,
+    routers: Sequence[APIRouter] = (),
+    mounts: Mapping[str, ASGIApp] | None = None,
 ) -> AsyncIterator[Listener]:
     """Start, and end with nothing left behind."""
     front = Front(house.inference, limits or Limits(), TurnWrites())
@@ -104,6 +108,7 @@ async def listening(
             ready=lambda: True,
             version="0",
             routers=routers,
+            mounts=mounts or {},
         )
     )
     listener = socket.socket()
