@@ -49,8 +49,7 @@ class Exchange(Progress):
         self._grant = self._answer.grant = grant
         self._attempts += 1
         self._stage = Stage.CONNECTING
-        self._events = None
-        self._status = 0
+        self._events, self._status = None, 0
         if self._resumed is not None:
             if before is not None:
                 grant.waited_s = before.waited_s  # the queue's part of the record; this wait is the answer's
@@ -81,8 +80,7 @@ class Exchange(Progress):
 
     def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Success, a refusal in the server's words, or the server's fault."""
-        self._status = status
-        self._plain = None
+        self._status, self._plain = status, None
         if status == 200:
             if self._wishes.parsed.stream:
                 for name, value in headers:
@@ -171,8 +169,7 @@ class Exchange(Progress):
             self._try_again(late, "no answer in time")
         elif self._wants_comment(now_s):
             self._comment_s = now_s
-            queued = self._stage is Stage.QUEUED
-            self._answer.comment(self._context.broker.position(self.ticket) if queued else None)
+            self._answer.comment(self._context.broker.position(self.ticket))
 
     def give_up(self, outcome: Outcome) -> None:
         """End it now, with an error that the client is told."""
