@@ -31,7 +31,8 @@ class _Link:
             task.cancel()
         for writer in (self.client, self.server):
             if reset and (raw := writer.get_extra_info("socket")) is not None:
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+                with contextlib.suppress(OSError):  # closed already
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
                 writer.transport.abort()
             else:
                 writer.close()

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
 from ilaas.app.local import PrivatePostgres
+from ilaas.app.settings import Role
+from tests.support.fault_proxy import FaultProxy
 from tests.support.platform import Load, Platform, beside
 
 _names = itertools.count(1)
@@ -32,16 +35,19 @@ async def begun(platform: Platform, *, clients: int = BUSY, tokens: int = 20) ->
     return load, project
 
 
-async def sound(platform: Platform, load: Load, project: str, *, killed: bool = False) -> Counter[str]:
+async def sound(
+    platform: Platform, load: Load, project: str, *, killed: bool = False, others: Sequence[Load] = ()
+) -> Counter[str]:
     """The load ends, and everything is as it must be after it.
 
     `killed`: a gateway died with its clients' connections, and with the records of its last 20 ms.
     """
     counts = await load.end()
+    answers = sum(counts.values()) + sum([sum((await other.end()).values()) for other in others])
     if not killed:
         assert counts["cut"] == 0, counts
     await platform.until(platform.at_rest)
-    finished = sum(counts.values()) - counts["cut"] - (BUSY // 2 if killed else 0)
+    finished = answers - counts["cut"] - (BUSY // 2 if killed else 0)
     records: Counter[str] = Counter()
     for _ in range(200):
         records = await platform.records(project)
@@ -49,7 +55,7 @@ async def sound(platform: Platform, load: Load, project: str, *, killed: bool = 
             break
         await asyncio.sleep(0.1)
     assert set(records.values()) <= {1}
-    assert finished <= len(records) <= sum(counts.values()), (len(records), counts)
+    assert finished <= len(records) <= answers, (len(records), answers, counts)
     return counts
 
 
@@ -152,3 +158,33 @@ async def test_every_part_is_restarted_under_load_and_no_request_fails(platform:
     counts = await sound(platform, load, project)
     assert counts.keys() == {"answered"}, counts
     told.append(f"{counts['answered']} answers and nothing else")
+
+
+async def test_a_gateway_behind_a_bad_network_serves_and_one_that_is_cut_off_says_so(
+    platform: Platform, told: list[str]
+) -> None:
+    """Its way to the broker is slow, then gone, then there again; the other gateway notices nothing."""
+    async with FaultProxy(platform.rabbitmq.port) as network:
+        config = platform.folder / "far.yaml"
+        platform.configure(config, platform.rabbitmq.url.replace(f":{platform.rabbitmq.port}", f":{network.port}"))
+        network.delay_s = 0.05
+        await beside(lambda: platform.cluster.wait(platform.cluster.launch(Role.GATEWAY, "far", config=config)))
+        project = f"p{next(_names)}"
+        key = await platform.create_key(project)
+        far, near = platform.part("far"), platform.part("g0")
+        for part in (far, near):
+            await platform.until(lambda part=part: platform.ready(part.name) and platform.knows(part.url, key))
+        loads = [platform.load([part.url], key, clients=BUSY // 2) for part in (far, near)]
+        took_s = await loads[0].more(BUSY)
+        told.append(f"{BUSY} answers {took_s:.2f} s over a network of 50 ms each way")
+        await network.refuse()
+        await loads[1].more(2 * BUSY)
+        await platform.until(lambda: loads[0].counts()["error no_server_available"] > 0)
+        await network.heal()
+        took_s = await loads[0].more(BUSY)
+        told.append(f"{BUSY} answers {took_s:.2f} s after the network was back")
+        counts = await sound(platform, loads[1], project, others=loads[:1])
+        assert counts.keys() == {"answered"}, counts
+        assert loads[0].counts().keys() <= {"answered", "error no_server_available"}, loads[0].counts()
+        await beside(platform.part("far").stop)
+        del platform.cluster.parts["far"]

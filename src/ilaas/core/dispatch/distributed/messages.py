@@ -217,9 +217,15 @@ def write_letter(letter: Letter) -> bytes:
 def read_letter(body: bytes) -> Letter:
     """Raises ValueError when it is not one."""
     fields = orjson.loads(body)
-    if type(fields) is not list or len(fields) != 2 or type(fields[1]) is not list:
-        raise ValueError("not a letter")
-    return Letter(str(fields[0]), [(str(model), entries) for model, entries in fields[1]])
+    try:
+        sender, models = fields
+        letter = Letter(str(sender), [(str(model), entries) for model, entries in models])
+        sound = all(type(entry) is list and entry for _, entries in letter.models for entry in entries)
+    except TypeError as error:
+        raise ValueError("not a letter") from error
+    if not sound:
+        raise ValueError("an entry is not a list")
+    return letter
 
 
 def granted(epoch: int, grant: Grant) -> Entry:
@@ -257,13 +263,17 @@ def write_news(news: DispatcherNews) -> bytes:
 def read_news(body: bytes) -> DispatcherNews:
     """Raises ValueError when it is none."""
     fields = orjson.loads(body)
-    if type(fields) is not list or len(fields) != 5:
-        raise ValueError("not a dispatcher's news")
     try:
-        views = [_view(each) for each in fields[4]]
-    except (TypeError, KeyError) as error:
-        raise ValueError("not a model's view") from error
-    return DispatcherNews(str(fields[0]), dict(fields[1]), list(fields[2]), bool(fields[3]), views)
+        dispatcher, owned, claimed, left, views = fields
+        return DispatcherNews(
+            str(dispatcher),
+            {str(model): int(epoch) for model, epoch in owned.items()},
+            [str(model) for model in claimed],
+            bool(left),
+            [_view(each) for each in views],
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError("not a dispatcher's news") from error
 
 
 def _view(fields: dict[str, Any]) -> ModelView:
