@@ -49,6 +49,18 @@ async def test_a_job_is_given_once_until_its_lease_runs_out(enrichments: Enrichm
     await enrichments.finish(second.lease, RESULTS[Step.FETCH], NOW_S + 62)
 
 
+async def test_a_worker_that_took_its_own_job_again_cannot_write_what_its_first_try_made(
+    enrichments: EnrichmentStore,
+) -> None:
+    await put(enrichments)
+    first = await take(enrichments)
+    second = await take(enrichments, ask(at_s=NOW_S + 31))
+    assert first.lease.owner == second.lease.owner
+    with pytest.raises(LeaseLost):
+        await enrichments.finish(first.lease, RESULTS[Step.FETCH], NOW_S + 32)
+    await enrichments.finish(second.lease, RESULTS[Step.FETCH], NOW_S + 33)
+
+
 async def test_a_worker_whose_lease_ran_out_may_still_finish_when_nobody_took_over(
     enrichments: EnrichmentStore,
 ) -> None:
