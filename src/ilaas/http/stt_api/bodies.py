@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from ilaas.core.enrichment.values import EnrichmentParameters
 from ilaas.http.stt_api.reading import shaped
 from ilaas.services.enrichment.order_rules import Order
+from ilaas.services.enrichment.refusals import refused
 
 _EMPTY_IS_A_MISTAKE = ("aiEvaluation", "language", "translateTo")
 
@@ -82,9 +83,11 @@ class UrlBody(OrderBody):
 
 
 def parameters_of_form(raw: Any) -> EnrichmentParameters | None:
-    """The field `enrichmentParameters` of a form, where an empty text means null."""
+    """The field `enrichmentParameters` of a form, where an empty text means null. Raises Violations, ProblemError."""
+    if raw is None:
+        return None
     if not isinstance(raw, Mapping):
-        return None if raw is None else shaped(ParametersBody, {"": raw}, "enrichmentParameters").value()
+        raise refused("enrichmentParameters", "This value should be of type object.")
     given = {name: None if value == "" else value for name, value in raw.items()}
     return shaped(ParametersBody, given, "enrichmentParameters").value()
 
