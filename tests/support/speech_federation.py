@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ilaas.adapters.secret import load_secret
 from ilaas.app.settings import Settings
 from ilaas.app.speech_settings import SpeechSettings
 from ilaas.app.speech_wiring import Speech, build_speech
@@ -22,11 +23,13 @@ from ilaas.core.enrichment.steps import Status
 from ilaas.core.enrichment.values import Enrichment, EnrichmentParameters, Notify, Version
 from ilaas.core.values import Category
 from ilaas.ports.tenancy import AuditLine
+from ilaas.services.enrichment.tokens import secret_digest
 from ilaas.sim.params import PRESETS
 from ilaas.sim.server import SimServerOptions
 from tests.support.federation import FAST, Federation, Site, gateway, simulated
 from tests.support.web import Web, says, web
 
+SECRET = "s3cret-of-the-client"
 ALL = {"translate_to": "en", "language": "fr", "generate_notes": True, "ai_evaluation": "ChatGPT"}
 
 
@@ -82,6 +85,11 @@ class SpeechFederation:
         assert found is not None
         return found
 
+    @property
+    def api(self) -> str:
+        """Its address, as clients are configured with it; the client is `pod`."""
+        return f"{self.federation.url}/api"
+
     def told(self) -> list[dict[str, Any]]:
         """What the webhook was told so far."""
         return [json.loads(visit.body) for visit in self.page.visits if visit.path == "/hook"]
@@ -121,7 +129,8 @@ async def speech_federation(
         parts = build_speech(given)
         await parts.open()
         stack.push_async_callback(parts.close)
-        client = ApiClient(id="pod", name="Pod", organisation="uni-a", project="tests", secret_digest="x")
+        digest = secret_digest(SECRET, load_secret(given.state_dir).pepper)
+        client = ApiClient(id="pod", name="Pod", organisation="uni-a", project="tests", secret_digest=digest)
         line = AuditLine(at_s=time.time(), actor="test", action="client.created", subject="client:pod")
         await parts.store.add_client(client, line)
         page.on("/hook", says(200, b'{"status": "OK"}'))
