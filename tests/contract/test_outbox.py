@@ -143,13 +143,13 @@ async def test_segments_are_bounded_and_batches_too(tmp_path: Path) -> None:
     assert await outbox.drain(store) == 100
     assert left(tmp_path) == []
     (tmp_path / "old.jsonl").write_bytes(HEADER)
-    for number in range(100, 3_000):
-        line = line_of(record(number))
+    for first in range(100, 21_000, 100):
+        line = line_of(*map(record, range(first, first + 100)))
         with (tmp_path / "old.jsonl").open("ab") as file:
             file.write(line)
     store.batches.clear()
-    assert await outbox.drain(store) == 2_900
-    assert max(store.batches) <= 2_000
+    assert await outbox.drain(store) == 20_900
+    assert max(store.batches) <= 10_500
 
 
 async def test_a_store_that_is_away_loses_nothing_and_gets_all_when_it_is_back(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ async def test_a_field_of_a_newer_version_does_no_harm(outbox: FileOutbox, tmp_p
 
 
 async def test_a_field_that_an_older_version_did_not_have_gets_its_default(outbox: FileOutbox, tmp_path: Path) -> None:
-    older = HEADER.replace(b',"energy_measured"', b"") + line_of(record(1)).replace(b",false]]", b"]]")
+    older = HEADER.replace(b',"energy_measured"', b"") + line_of(record(1)).replace(b",0]]", b"]]")
     (tmp_path / "1-a-1.jsonl").write_bytes(older)
     store = MemoryStore()
     assert await outbox.drain(store) == 1
@@ -426,3 +426,57 @@ async def test_emptying_while_records_keep_coming_loses_none(tmp_path: Path) -> 
     assert len(store.usage) == count
     assert left(tmp_path) == []
     assert outbox.pending() == 0
+
+
+class StallingClock:
+    """Each write of the first `stalls` takes a second."""
+
+    def __init__(self, stalls: int) -> None:
+        self.now_s = 1000.0
+        self.calls = 0
+        self.stalls = stalls
+
+    def __call__(self) -> float:
+        self.calls += 1
+        if self.stalls and self.calls % 2 == 0:  # asked before and after each write
+            self.stalls -= 1
+            self.now_s += 1.0
+        return self.now_s
+
+
+async def test_a_disk_that_stalls_is_written_beside_the_loop_for_a_while_and_nothing_is_lost(tmp_path: Path) -> None:
+    clock = StallingClock(stalls=1)
+    outbox = FileOutbox(tmp_path, clock=clock)
+    with capture_logs() as logs:
+        outbox.append(record(1))
+        assert await outbox.flush()
+        outbox.append(record(2))
+        writing = asyncio.create_task(outbox.flush())
+        await asyncio.sleep(0)
+        outbox.append(record(3))
+        assert outbox.pending() == 3
+        assert await writing
+        clock.now_s += 61
+        outbox.append(record(4))
+        assert await outbox.flush()
+    assert [line["event"] for line in logs] == ["outbox_write_stalled"]
+    store = MemoryStore()
+    assert await outbox.drain(store) == 4
+    assert sorted(store.usage) == sorted(record(number).id for number in range(1, 5))
+    await outbox.close()
+
+
+async def test_emptying_while_a_thread_writes_loses_none(tmp_path: Path) -> None:
+    clock = StallingClock(stalls=1)
+    outbox = FileOutbox(tmp_path, clock=clock)
+    store = MemoryStore()
+    new = 0
+    for number in range(200):
+        outbox.append(record(number))
+        flushing = asyncio.create_task(outbox.flush())
+        new += await outbox.drain(store)
+        assert await flushing
+    new += await outbox.drain(store)
+    assert new == len(store.usage) == 200
+    assert left(tmp_path) == []
+    await outbox.close()

@@ -19,7 +19,8 @@ from ilaas.adapters.sql.migrations.versions import v0001_foundation, v0002_tenan
 from ilaas.adapters.sql.tables import USAGE_RECORDS
 from ilaas.core.errors import Unprocessable
 from ilaas.core.periods import DAY_S, Period
-from ilaas.core.rollups import HOUR_MS, Dimension, Totals, UsageLine, UsageQuery, total_of
+from ilaas.core.rollups import Dimension, Totals, UsageLine, UsageQuery, total_of
+from ilaas.core.summing import HOUR_MS
 from ilaas.core.usage import UsageRecord
 from ilaas.core.values import Outcome, RequestClass
 from ilaas.ports.store import Store

@@ -3,14 +3,20 @@
 What is safe: a record is in the system's page cache within some 20 ms, and outlives the process from then on, kill -9
 included. A machine that loses its power may lose the last seconds; `fsync=True` narrows that to the last 20 ms, at the
 price of one disk flush each. `outbox_segments` says how processes share a folder.
+
+The event loop writes itself: a thread would contend with it for the interpreter's lock, which costs a busy gateway
+more than the write. A disk that has just stalled (network volumes do, for seconds) is written by a thread for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -21,10 +27,14 @@ from ilaas.ports.store import Store
 
 _FLUSH_S = 0.02
 _RETRY_S = 0.5
-_BATCH = 1_000
+_STALL_S = 0.1
+"""A write that takes so long holds up every stream of the gateway."""
+_WARY_S = 60.0
+"""After one, writes go through the thread for so long."""
+_BATCH = 10_000
 _MAX_BUFFERED = 50_000
 """Records held in memory while the disk does not take them."""
-_MAX_KEPT = 10_000
+_MAX_KEPT = 20_000
 """Records held in memory beside their files, so that emptying those need not read them."""
 
 _log = structlog.get_logger(__name__)
@@ -33,19 +43,26 @@ _log = structlog.get_logger(__name__)
 class FileOutbox:
     """`ports.outbox.Outbox` in a folder, which several processes may share."""
 
-    def __init__(self, folder: Path, limits: SegmentLimits | None = None, *, fsync: bool = False) -> None:
-        """`folder` is made when missing. Raises OSError when that can't be done."""
+    def __init__(
+        self,
+        folder: Path,
+        limits: SegmentLimits | None = None,
+        *,
+        fsync: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`folder` is made when missing. Raises OSError when that can't be done. `clock` tells how long writes take."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._writer = SegmentWriter(folder, limits or SegmentLimits(), fsync=fsync)
-        # The write itself is in a thread: it takes microseconds as long as it only fills the page cache, but a disk
-        # that stalls (network volumes do, for seconds) would stop every stream of the gateway. The hop costs some
-        # 60 µs, once per batch. One thread, so that lines are written in their order.
+        # One thread, so that lines are written in their order.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
+        self._clock = clock
+        self._wary_until_s = math.inf if fsync else 0.0
         self._buffer: list[UsageRecord] = []
         self._batch: list[UsageRecord] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Future[Written] | None = None
+        self._writing: asyncio.Future[Any] | None = None
         self._on_disk: dict[Path, int] = {}
         self._kept: dict[Path, list[UsageRecord]] = {}
         self._kept_count = 0
@@ -71,7 +88,10 @@ class FileOutbox:
     async def flush(self) -> bool:
         """Write all that was appended; False when the disk did not take it (it is kept, and tried again)."""
         while self._writing is not None or self._buffer:
-            await asyncio.wait([self._writing or self._begin_write()])
+            if self._writing is None:
+                self._begin_write()
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
             if self._failing:
                 return False
         return True
@@ -86,7 +106,7 @@ class FileOutbox:
         if self._timer is not None:
             self._timer.cancel()
         self._report_dropped()
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.rotate)
+        await self._rotate()
         self._thread.shutdown(wait=False)
 
     async def run(
@@ -120,7 +140,7 @@ class FileOutbox:
         """
         new = 0
         if not self._closed:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.rotate)
+            await self._rotate()
         known = frozenset(self._on_disk)
         found = await asyncio.to_thread(_find, self._folder, known)
         self._on_disk.update({path: count for path, count in found.items() if path not in self._on_disk and count})
@@ -152,19 +172,27 @@ class FileOutbox:
         if self._buffer and self._writing is None:
             self._begin_write()
 
-    def _begin_write(self) -> asyncio.Future[Written]:
+    def _begin_write(self) -> None:
+        """Write now; or in the thread, and `_writing` is set until that is done."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._batch, self._buffer = self._buffer, []
-        writing = asyncio.get_running_loop().run_in_executor(self._thread, self._writer.write, self._batch)
-        self._writing = writing
-        writing.add_done_callback(self._wrote)
-        return writing
+        began_s = self._clock()
+        if began_s < self._wary_until_s:
+            writing = asyncio.get_running_loop().run_in_executor(self._thread, self._writer.write, self._batch)
+            self._writing = writing
+            writing.add_done_callback(lambda done: self._wrote(done.result(), began_s))
+        else:
+            self._wrote(self._writer.write(self._batch), began_s)
 
-    def _wrote(self, done: asyncio.Future[Written]) -> None:
+    def _wrote(self, written: Written, began_s: float) -> None:
         batch, self._batch, self._writing = self._batch, [], None
-        written = done.result()
+        now_s = self._clock()
+        if now_s - began_s > _STALL_S:
+            if now_s > self._wary_until_s:
+                _log.warning("outbox_write_stalled", seconds=round(now_s - began_s, 3), folder=str(self._folder))
+            self._wary_until_s = max(self._wary_until_s, now_s + _WARY_S)
         if written.error is not None:
             self._buffer[:0] = batch  # lines that were written all the same do no harm: the Store takes an id once
             if not self._failing:
@@ -178,6 +206,23 @@ class FileOutbox:
         self._report_dropped()
         if self._buffer and self._timer is None and not self._closed:
             self._flush_in(_RETRY_S if self._failing else _FLUSH_S)
+
+    async def _rotate(self) -> None:
+        """Close the segment that is written; not while the thread writes it."""
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+        if self._clock() < self._wary_until_s:
+            rotating = asyncio.get_running_loop().run_in_executor(self._thread, self._writer.rotate)
+            self._writing = rotating
+            rotating.add_done_callback(self._rotated)
+            await asyncio.wait([rotating])
+        else:
+            self._writer.rotate()
+
+    def _rotated(self, _: asyncio.Future[None]) -> None:
+        self._writing = None
+        if self._buffer and self._timer is None and not self._closed:
+            self._flush_in(_FLUSH_S)
 
     def _written(self, path: Path, batch: list[UsageRecord], written: Written) -> None:
         before = self._on_disk.get(path, 0)

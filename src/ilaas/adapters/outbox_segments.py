@@ -14,20 +14,21 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
-from ilaas.core.usage import UsageRecord
+from ilaas.core.usage import UsageRecord, values_of
 from ilaas.core.values import Outcome, RequestClass, RoutingMode
 
 SUFFIX = ".jsonl"
 REJECTED_SUFFIX = ".rejected"
 _FIELDS = tuple(field.name for field in fields(UsageRecord))
-_ENUMS = {"request_class": RequestClass, "routing_mode": RoutingMode, "outcome": Outcome}
-_values = attrgetter(*(f"{name}._value_" if name in _ENUMS else name for name in _FIELDS))
+_KINDS = {"request_class": RequestClass, "routing_mode": RoutingMode, "outcome": Outcome} | dict.fromkeys(
+    ("streamed", "estimated", "energy_measured"), bool
+)
+"""Of the fields whose values are plainer in a file than in a record."""
 HEADER = orjson.dumps(_FIELDS, option=orjson.OPT_APPEND_NEWLINE)
 _LINE_RECORDS = 500
 """At most, so that batches read from lines are of bounded size."""
@@ -217,7 +218,7 @@ def segments(folder: Path) -> list[Path]:
 
 def line_of(*records: UsageRecord) -> bytes:
     """Records as one line. Raises TypeError for values that JSON does not have."""
-    return orjson.dumps(tuple(map(_values, records)), option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(tuple(map(values_of, records)), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _lines(records: Sequence[UsageRecord]) -> tuple[list[bytes], int]:
@@ -244,9 +245,10 @@ def _record(names: tuple[str, ...], values: Any) -> UsageRecord | None:
         given: dict[str, Any] = dict(zip(names, values, strict=True))
         if names != _FIELDS:
             given = {name: value for name, value in given.items() if name in _FIELDS}
+        for name, kind in _KINDS.items():
+            if name in given:
+                given[name] = kind(given[name])
         record = UsageRecord(**given)
-        for name, kind in _ENUMS.items():
-            setattr(record, name, kind(given[name]))
     except (ValueError, TypeError, KeyError):
         return None
     return record

@@ -5,20 +5,17 @@ Four of them are kept. Each report reads the smallest one that has all the dimen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from enum import StrEnum
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any
 
 from ilaas.core.periods import Period
+from ilaas.core.summing import sums_of
 from ilaas.core.usage import UsageRecord
-from ilaas.core.values import Outcome
 
-HOUR_MS = 3_600_000
 HOURS_A_DAY = 24
-UNKNOWN_METHODS = ("", "unknown")
-"""The impact methods of records whose energy and CO2e are not known."""
 
 
 class Dimension(StrEnum):
@@ -156,33 +153,10 @@ Sums = tuple[int, ...]
 """The measures, in the order of `MEASURES`."""
 Grouped = Mapping[tuple[Any, ...], Sums]
 
-_key_of: Callable[[UsageRecord], tuple[str, ...]] = attrgetter(
-    *(each.column + ("._value_" if each in {_D.CLASS, _D.OUTCOME} else "") for each in FINEST[1:])
-)
-_values_of: Callable[[UsageRecord], tuple[Any, ...]] = attrgetter(
-    "impact_method", "estimated", "energy_measured", *MEASURES[5:]
-)
-
 
 def rolled_up(records: Iterable[UsageRecord]) -> dict[tuple[Any, ...], Sums]:
     """The sums per combination of `FINEST`."""
-    groups: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    for record in records:
-        key = (record.finished_at_ms // HOUR_MS, *_key_of(record))
-        group = groups.get(key)
-        if group is None:
-            groups[key] = [_values_of(record)]
-        else:
-            group.append(_values_of(record))
-    return {key: _sums(key, values) for key, values in groups.items()}
-
-
-def _sums(key: tuple[Any, ...], values: list[tuple[Any, ...]]) -> Sums:
-    methods, estimated, measured, *rest = zip(*values, strict=True)
-    requests = len(values)
-    completed = requests if key[-1] == Outcome.COMPLETED.value else 0
-    known = sum(method not in UNKNOWN_METHODS for method in methods)
-    return (requests, completed, sum(estimated), known, sum(measured), *map(sum, rest))
+    return {key: tuple(sums) for key, sums in sums_of(records).items()}
 
 
 def folded(finest: Grouped, dimensions: Sequence[Dimension]) -> dict[tuple[Any, ...], Sums]:

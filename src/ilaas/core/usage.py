@@ -161,3 +161,49 @@ class UsageRecord:
         self.embodied_co2e_ug = embodied_co2e_ug
         self.impact_method = impact_method
         self.energy_measured = energy_measured
+
+
+Values = tuple[str | int, ...]
+
+
+def values_of(record: UsageRecord) -> Values:
+    """All of a record, in the order of its fields: words as plain text, yes and no as 1 and 0.
+
+    Written out, since every record goes through here twice: into the outbox, and into the store.
+    """
+    return (
+        record.id,
+        record.finished_at_ms,
+        record.organisation,
+        record.project,
+        record.key_id,
+        record.endpoint,
+        record.model,
+        record.server,
+        record.site,
+        record.owner,
+        record.request_class._value_,
+        record.routing_mode._value_,
+        record.priority,
+        record.outcome._value_,
+        record.status,
+        1 if record.streamed else 0,
+        record.attempts,
+        record.prompt_tokens,
+        record.completion_tokens,
+        record.cached_tokens,
+        record.reasoning_tokens,
+        record.audio_ms,
+        1 if record.estimated else 0,
+        record.queue_ms,
+        record.ttft_ms,
+        record.duration_ms,
+        record.price_micro_eur,
+        record.energy_mj,
+        record.energy_low_mj,
+        record.energy_high_mj,
+        record.co2e_ug,
+        record.embodied_co2e_ug,
+        record.impact_method,
+        1 if record.energy_measured else 0,
+    )

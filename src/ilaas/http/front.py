@@ -27,7 +27,7 @@ class Front:
         self.writes = writes
         self.connections: set[Connection] = set()
         self.ending = False
-        """This gateway is about to stop: every answer closes its connection, so that the next request goes elsewhere."""
+        """This gateway is about to stop: answers close their connection: the next request goes elsewhere."""
         self._date: tuple[object, bytes] = (None, b"")
 
     def sweep(self) -> None:

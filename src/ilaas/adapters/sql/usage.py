@@ -8,7 +8,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, ColumnElement, Integer, Table, and_, delete, func, or_, select
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Integer, Table, and_, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ilaas.adapters.sql.tables import USAGE_RECORDS
@@ -17,7 +17,6 @@ from ilaas.core.errors import StoreUnavailable, Unprocessable
 from ilaas.core.rollups import (
     HOURS_A_DAY,
     MEASURES,
-    UNKNOWN_METHODS,
     Dimension,
     Grouped,
     RollUp,
@@ -27,7 +26,8 @@ from ilaas.core.rollups import (
     folded,
     rolled_up,
 )
-from ilaas.core.usage import UsageRecord
+from ilaas.core.summing import UNKNOWN_METHODS
+from ilaas.core.usage import UsageRecord, values_of
 from ilaas.core.values import Outcome, RequestClass, RoutingMode
 from ilaas.ports.usage import RecordFilter
 
@@ -52,14 +52,6 @@ async def add(connection: AsyncConnection, records: Sequence[UsageRecord]) -> in
     return int(await driver._execute(_add_to_sqlite, driver._conn, records))
 
 
-def _attribute(column: Column[Any]) -> str:
-    # SQLite's driver takes a slow way for each value that isn't exactly of a basic type.
-    if column.name in _ENUMS:
-        return f"{column.name}._value_"
-    return f"{column.name}.real" if isinstance(column.type, Boolean) else column.name
-
-
-_sqlite_row = attrgetter(*map(_attribute, USAGE_RECORDS.columns))
 _ROWS_AT_ONCE = 200
 """Of one statement. The driver lets go of the interpreter's lock at each step of a statement, and to have it back the
 event loop must give way: a statement for each record cost the loop more than the record itself."""
@@ -96,9 +88,9 @@ def _add_to_sqlite(connection: sqlite3.Connection, records: Sequence[UsageRecord
         before = connection.total_changes
         whole = len(records) - len(records) % _ROWS_AT_ONCE
         for start in range(0, whole, _ROWS_AT_ONCE):
-            values = chain.from_iterable(map(_sqlite_row, records[start : start + _ROWS_AT_ONCE]))
+            values = chain.from_iterable(map(values_of, records[start : start + _ROWS_AT_ONCE]))
             connection.execute(_SQLITE_INSERT_MANY, tuple(values))
-        connection.executemany(_SQLITE_INSERT, map(_sqlite_row, records[whole:]))
+        connection.executemany(_SQLITE_INSERT, map(values_of, records[whole:]))
         count = connection.total_changes - before
         if count < len(records):
             records = _new_ones(connection, records, last)
