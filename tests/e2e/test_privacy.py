@@ -143,8 +143,17 @@ class Canary:
             ("/v1/rerank", {"query": f"{MARK}-query", "documents": [f"{MARK}-document"]}),
             ("/v1/score", {"text_1": f"{MARK}-one", "text_2": f"{MARK}-two"}),
             ("/tokenize", {"prompt": f"{MARK}-prompt"}),
+            ("/v1/audio/speech", {"input": f"{MARK}-input", "voice": f"{MARK}-voice", "response_format": "wav"}),
         ):
             assert (await self.post({"model": "mistral", **fields}, path)).status_code == 200, path
+        for content in (b"", bytes(600_000)):  # in memory, and in a file
+            recording = (f"{MARK}-name.mp3", f"ILAAS-SCRIPT: {MARK}-said".encode() + b"\0" + content)
+            fields = {"model": "mistral", "prompt": f"{MARK}-prompt", "user": f"{MARK}-user"}
+            async with httpx.AsyncClient(base_url=self.gateway.url, timeout=20) as http:
+                answer = await http.post(
+                    "/v1/audio/transcriptions", data=fields, files={"file": recording}, headers=self.headers()
+                )
+            assert f"{MARK}-said" in answer.text
 
     async def our_refusals(self) -> None:
         for wanted, body, headers in (
@@ -180,6 +189,9 @@ class Canary:
         assert f"{MARK}-echo" in answer.text
 
     async def servers_faults(self) -> None:
+        self.sim.set_failures("connect_refuse=0")  # closes the connections that the gateway would use again
+        self.sim.set_failures("")
+        await self.sim.listening()
         for fault, wanted in (("500", 502), ("refuse", 502), ("html", 502), ("hang_before_head", 504)):
             self.sim.set_failures(fault)
             assert (await self.post(marked())).status_code == wanted
@@ -284,7 +296,7 @@ async def test_no_prompt_answer_identity_or_key_is_found_anywhere(tmp_path: Path
         models=("served",), engine=QUICK, api_key=SERVER_TOKEN, script={MARK: ANSWER}, record=True
     )
     added = SimServerOptions(models=("served",), engine=QUICK, api_key=ADDED_TOKEN)
-    async with asyncio.timeout(20), SimServer(options) as sim, SimServer(added) as second:
+    async with asyncio.timeout(60), SimServer(options) as sim, SimServer(added) as second:
         config = configuration(tmp_path, sim)
         key, other = await administer(config, second)
         state, output = tmp_path / "state", tmp_path / "output"

@@ -128,6 +128,9 @@ def test_requests_are_counted_by_model_class_and_outcome():
     assert value(source, "ilaas_requests_total", **labels, outcome="stream_broken") == 1
     assert value(source, "ilaas_tokens_total", **labels, direction="prompt") == 33
     assert value(source, "ilaas_tokens_total", **labels, direction="completion") == 21
+    assert value(source, "ilaas_audio_seconds_total", **labels) == 0
+    accounting.finished(record(audio_ms=2_500))
+    assert value(source, "ilaas_audio_seconds_total", **labels) == 2.5
 
 
 def test_times_are_histograms_in_seconds_that_end_in_their_count():

@@ -55,6 +55,7 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "ilaas_tokens_total", Kind.COUNTER, ("model", "class", "direction"), "Tokens of prompts and completions."
     ),
+    MetricSpec("ilaas_audio_seconds_total", Kind.COUNTER, _CLASS, "Recordings heard and speech made."),
     MetricSpec("ilaas_queue_seconds", Kind.HISTOGRAM, _CLASS, "Time a request waited for a server."),
     MetricSpec(
         "ilaas_ttft_seconds",

@@ -120,7 +120,7 @@ def _copy(tally: Tally) -> Tally:
 
 def _requests(tallies: Tallies, rejections: Mapping[str, int]) -> Iterator[Metric]:
     requests, tokens = _counter("ilaas_requests_total"), _counter("ilaas_tokens_total")
-    continued = _counter("ilaas_continued_streams_total")
+    continued, audio = _counter("ilaas_continued_streams_total"), _counter("ilaas_audio_seconds_total")
     queue, ttft, duration = (
         _histogram(name) for name in ("ilaas_queue_seconds", "ilaas_ttft_seconds", "ilaas_duration_seconds")
     )
@@ -131,12 +131,13 @@ def _requests(tallies: Tallies, rejections: Mapping[str, int]) -> Iterator[Metri
         continued.add_metric(labels, tally.continued)
         tokens.add_metric([*labels, "prompt"], tally.prompt_tokens)
         tokens.add_metric([*labels, "completion"], tally.completion_tokens)
+        audio.add_metric(labels, tally.audio_ms / 1000)
         for family, histogram in ((queue, tally.queue), (ttft, tally.ttft), (duration, tally.duration)):
             family.add_metric(labels, _buckets(histogram), histogram.sum_ms / 1000)
     rejected = _counter("ilaas_rejected_total")
     for code, count in sorted(rejections.items()):
         rejected.add_metric([code], count)
-    yield from (requests, continued, rejected, tokens, queue, ttft, duration)
+    yield from (requests, continued, rejected, tokens, audio, queue, ttft, duration)
 
 
 def _models(views: Iterable[ModelView]) -> Iterator[Metric]:

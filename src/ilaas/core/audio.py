@@ -32,6 +32,7 @@ PCM_BYTES_PER_S = 48_000
 
 _KEPT_BACK = frozenset((*EXTRA_FIELDS, *IDENTITY_FIELDS))
 _SWITCHES = {"true": True, "1": True, "false": False, "0": False, "": False}
+_ENDING = re.compile(r"\.[0-9A-Za-z]{1,8}\Z")
 _INTEGER = re.compile(r"[+-]?\d{1,9}")
 _DURATION = re.compile(rb'"duration"\s*:\s*"?(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
 _SMALL_BYTES = 64 * 1024
@@ -86,6 +87,12 @@ def fields_for(fields: Sequence[tuple[str, bytes]], served_name: str) -> list[tu
     return [
         (name, served_name.encode() if name == "model" else value) for name, value in fields if name not in _KEPT_BACK
     ]
+
+
+def file_for(file: FileBegins) -> FileBegins:
+    """The file's name for a server: only its ending, by which servers tell formats. The rest may name a person."""
+    ending = _ENDING.search(file.filename)
+    return FileBegins(file.name, f"audio{ending[0].lower() if ending else ''}", file.content_type)
 
 
 def _text(name: str, value: bytes) -> str:

@@ -36,6 +36,7 @@ class Tally:
     outcomes: dict[Outcome, int] = field(default_factory=dict)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    audio_ms: int = 0
     continued: int = 0
     """Streams that went on at another server."""
     queue: Histogram = field(default_factory=Histogram)
@@ -62,6 +63,7 @@ class Accounting:
         tally.outcomes[outcome] = tally.outcomes.get(outcome, 0) + 1
         tally.prompt_tokens += record.prompt_tokens
         tally.completion_tokens += record.completion_tokens
+        tally.audio_ms += record.audio_ms
         tally.queue.observe(record.queue_ms)
         tally.duration.observe(record.duration_ms)
         if record.ttft_ms:

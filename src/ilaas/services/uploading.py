@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ilaas.core.audio import fields_for
+from ilaas.core.audio import fields_for, file_for
 from ilaas.core.forms import form_after, form_before
 from ilaas.ports.upload import ReceivedForm, UpstreamUpload
 
@@ -13,7 +13,7 @@ def upload_for(form: ReceivedForm, served_name: str, stall_s: float) -> Upstream
         return None
     return UpstreamUpload(
         b"multipart/form-data; boundary=" + form.boundary,
-        form_before(fields_for(form.fields, served_name), form.recording.file, form.boundary),
+        form_before(fields_for(form.fields, served_name), file_for(form.recording.file), form.boundary),
         form.file,
         form_after(form.boundary),
         stall_s,

@@ -53,7 +53,7 @@ class Desk:
     ) -> Asked:
         named = dict(fields)
         given = [("model", "public")] if "model" not in named else []
-        found = Recording(FileBegins("file", "a.wav", "audio/wav"), self.file.size_bytes, 30_000, True)
+        found = Recording(FileBegins("file", "Cours de M. Martin.WAV", "audio/wav"), self.file.size_bytes, 30_000, True)
         form = ReceivedForm(
             [(name, value.encode()) for name, value in (*given, *fields)],
             found if recording else None,
@@ -90,7 +90,7 @@ def test_the_server_gets_its_own_name_of_the_model_and_nothing_that_is_for_us() 
     ]
     upload = asked.call.request.upload
     assert upload is not None
-    assert b'filename="a.wav"\r\ncontent-type: audio/wav\r\n\r\n' in upload.before
+    assert b'filename="audio.wav"\r\ncontent-type: audio/wav\r\n\r\n' in upload.before
     assert asked.call.request.body == b""
     assert b"Ada" not in upload.before
 
