@@ -128,13 +128,14 @@ class LocalUpload:
 
     def empty(self) -> None:
         """Forget what came before. Blocks."""
-        self._opened.truncate(0)
-        self._opened.seek(0)
+        self._draft_file().truncate(0)
+        self._draft_file().seek(0)
         self._kept_bytes = 0
 
     async def write(self, chunk: bytes) -> None:
         """Raises `BodyTooLarge`; then nothing is left."""
-        if self._opened and self.size_bytes + len(chunk) > self._max_bytes:
+        self._draft_file()
+        if self.size_bytes + len(chunk) > self._max_bytes:
             await self.abort()
             raise BodyTooLarge(f"The file is larger than the {self._max_bytes} bytes that are allowed.", param="file")
         self._pending += chunk
@@ -149,7 +150,7 @@ class LocalUpload:
     async def pause(self) -> None:
         """Keep what came."""
         await self._flush()
-        self._opened.close()
+        self._draft_file().close()
         self._file = None
 
     async def abort(self) -> None:
@@ -162,25 +163,24 @@ class LocalUpload:
         if pending:
             await in_thread(self._append, pending)
 
-    @property
-    def _opened(self) -> BinaryIO:
+    def _draft_file(self) -> BinaryIO:
         if self._file is None:
             raise Conflict(f"The upload of '{self._key}' has ended.")
         return self._file
 
     def _append(self, pending: bytes) -> None:
         try:
-            self._opened.write(pending)
-            self._opened.flush()
+            self._draft_file().write(pending)
+            self._draft_file().flush()
         except OSError:
             # Half of it may be there: what counts is what was said to be kept.
             with suppress(OSError):
-                self._opened.truncate(self._kept_bytes)
+                self._draft_file().truncate(self._kept_bytes)
             raise
         self._kept_bytes += len(pending)
 
     def _finish(self) -> StoredObject:
-        file = self._opened
+        file = self._draft_file()
         os.fsync(file.fileno())
         for attempt in range(_MAKE_TRIES):
             try:
@@ -200,7 +200,7 @@ class LocalUpload:
 
     def _abort(self) -> None:
         self._draft.unlink(missing_ok=True)
-        self._opened.close()
+        self._draft_file().close()
         self._file = None
 
 
