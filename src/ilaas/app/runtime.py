@@ -81,6 +81,7 @@ async def _serve(gateway: Gateway, run: Run) -> None:
                 ("sweep", every(SWEEP_S, _sweeper(gateway))),
                 ("refresh", every(REFRESH_S, _refresher(gateway))),
                 ("counters", every(COUNTERS_S, gateway.counters.load)),
+                *((("quotas", gateway.sharing.run()),) if gateway.sharing is not None else ()),
                 ("touch", every(TOUCH_S, _toucher(gateway))),
                 ("retention", every(RETENTION_S, _forgetter(gateway))),
                 ("weights", every(WEIGHTS_S, _weigher(gateway), first_s=FIRST_WEIGHTS_S)),
@@ -100,6 +101,8 @@ async def _serve(gateway: Gateway, run: Run) -> None:
             await speech.stop()
             await gateway.dispatch.leave()
             await _drain(gateway, server, serving)
+            if gateway.sharing is not None:
+                gateway.sharing.tell()  # that the last requests have ended
             await gateway.dispatch.close()
         finally:
             settings.run_file.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ from ilaas.services.impacts import Impacts
 from ilaas.services.inference import Inference
 from ilaas.services.models import ModelPages
 from ilaas.services.prices import Prices
+from ilaas.services.quota_sharing import QuotaSharing
 from ilaas.services.quotas import Quotas
 from ilaas.services.reconcile import Followers, Reconcile
 from ilaas.services.registry import Registry
@@ -49,6 +50,8 @@ class Gateway:
     registry: Registry
     reconcile: Reconcile
     counters: Counters
+    sharing: QuotaSharing | None
+    """None where there are no other gateways."""
     dispatch: GatewayDispatch
     upstream: HttpUpstream
     accounting: Accounting
@@ -112,6 +115,7 @@ def build(settings: Settings) -> Gateway:
             followers=Followers(catalogue=impacts.use, tariffs=prices.set_tariffs),
         ),
         counters=Counters(store, registry, quotas, clock, epoch),
+        sharing=QuotaSharing(quotas, dispatch.gossip, str(uuid.uuid4()), clock, epoch) if dispatch.gossip else None,
         dispatch=dispatch,
         upstream=upstream,
         accounting=accounting,

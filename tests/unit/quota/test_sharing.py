@@ -56,6 +56,7 @@ class Federation:
         self.now = 0.0
         self.gateways = [Gateway(f"g{number}", self.limits) for number in range(count)]
         self.network: list[Message] = []
+        self.sent: list[Message] = []
 
     def add(self, name: str) -> Gateway:
         self.gateways.append(Gateway(name, self.limits))
@@ -78,9 +79,9 @@ class Federation:
 
     def send(self, gateway: Gateway, *messages: bytes) -> None:
         for data in messages or gateway.sharing.due(self.now, EPOCH + self.now):
-            self.network += [
-                Message(gateway, other, data, gateway.use) for other in self.gateways if other is not gateway
-            ]
+            new = [Message(gateway, other, data, gateway.use) for other in self.gateways if other is not gateway]
+            self.network += new
+            self.sent += new
 
     def deliver(self, message: Message) -> None:
         receiver = message.receiver
@@ -281,6 +282,19 @@ def test_what_another_gateway_counted_yesterday_does_not_count_today() -> None:
     assert all_.reserve(one, 750)
 
 
+def test_a_message_that_comes_late_brings_no_request_back_to_life() -> None:
+    all_ = Federation(2, simultaneous_requests=1)
+    one, other = all_.gateways
+    assert all_.reserve(one)
+    all_.send(one)
+    all_.settle(one, 1)
+    all_.send(one)
+    begun, ended = all_.network
+    for message in (ended, begun, ended, begun):
+        all_.deliver(message)
+    assert all_.reserve(other)
+
+
 def test_who_missed_a_message_asks_for_everything() -> None:
     all_ = Federation(2, simultaneous_requests=5)
     all_.introduce()
@@ -410,7 +424,7 @@ def test_after_any_losses_all_agree_once_everything_was_told_and_old_messages_ch
     for number, step in enumerate(steps):
         do(all_, step)
         pass_on(all_, kinds[number % len(kinds)], number)
-    old, all_.network = all_.network, []
+    all_.network.clear()
     all_.introduce()  # the last word of a gateway that has nothing to say any more may be lost
     accounts = [each.book.account(KEY, all_.now, EPOCH + all_.now) for each in all_.gateways]
     held = sum(reservation.tokens for each in all_.gateways for reservation in each.held)
@@ -421,7 +435,7 @@ def test_after_any_losses_all_agree_once_everything_was_told_and_old_messages_ch
         assert account.day_tokens == used
         assert account.elsewhere.held_tokens + account.held_tokens == held
     before = [(each.own_use(), each.elsewhere, each.request_level, each.token_level) for each in accounts if each]
-    for message in old:
+    for message in all_.sent:
         all_.deliver(message)
     assert [
         (each.own_use(), each.elsewhere, each.request_level, each.token_level) for each in accounts if each

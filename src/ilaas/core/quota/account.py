@@ -201,12 +201,15 @@ class Account:
             self.token_level = min(self.token_level, token_level * PARTS)
 
     def spend(self, before: OwnUse, after: OwnUse) -> None:
-        """What another gateway used between the two, is used here too."""
+        """What another gateway used just now, between the two, leaves our buckets too."""
         if self.requests_pm is not None:
             requests = after.requests - before.requests
             self.request_level = min(self.request_cap, self.request_level - requests * PARTS)
         if self.tokens_pm is not None:
             self.token_level = min(self.token_cap, self.token_level - (after.tokens - before.tokens) * PARTS)
+
+    def count(self, before: OwnUse, after: OwnUse) -> None:
+        """What another gateway settled between the two, counts in the day and the month here too."""
         settled = after.settled_tokens - before.settled_tokens
         self.day_base += settled
         self.month_base += settled

@@ -10,9 +10,9 @@ numbered: one that comes late or again is dropped, a gap is a reason to ask for 
 | day, month, budget | the same is added to our count; `Account.learn` holds it together with the store's (see below) |
 | under way, and their estimates | what it said last, until it said nothing for `SILENT_S` |
 
-A gateway heard for the first time (or again after a silence in which messages were lost) has used at times unknown to
-us, and may know of others that are no more. Of it we take the state, once: our buckets are not fuller than its, our
-counts not less than its.
+A gateway heard for the first time, or again after a silence in which messages were lost, has used our buckets at times
+unknown to us, and may know of others that are no more. Until it has told everything we take its state: our buckets are
+not fuller than its, our counts not less than its.
 
 The store's count and the others' words are of the same requests. Both are below the truth or equal to it, and are taken
 by the larger one: the store replaces our count only when it is ahead. A use counts twice only if it reached the store
@@ -57,6 +57,8 @@ class _Peer:
     number: int = 0
     based: bool = False
     """What it told is all that it used, since its beginning or since it told everything."""
+    recent: bool = True
+    """What it tells is of just now: there was no silence in which messages were lost."""
     joined: bool = False
     """Its state was taken over once: it may know of use by gateways that are no more."""
     wants_all: bool = False
@@ -126,8 +128,7 @@ class Sharing:
         elif found.number != peer.number + 1:
             peer.wants_all = True
             if now_s - peer.heard_s > SILENT_S:
-                peer.based = peer.joined = False
-                peer.known = {}
+                peer.recent = peer.joined = False
         self._take(found, peer, now_s, epoch_s)
 
     # -- telling -------------------------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ class Sharing:
             peer.known[entry.subject_id] = _Known(entry.generation, entry.use)
             changed.add(entry.subject_id)
         if tell.whole:
-            peer.based = peer.joined = True
+            peer.based = peer.recent = peer.joined = True
             peer.wants_all = False
         self._count_elsewhere(changed)
         self._book.forget_idle(2 * len(tell.entries), int(now_s * 1_000_000))
@@ -219,10 +220,12 @@ class Sharing:
 def _take_entry(entry: Entry, account: Account, peer: _Peer, *, whole: bool, same_day: bool) -> None:
     before = peer.known.get(entry.subject_id)
     if before is not None or peer.based:
-        same = before is not None and before.generation == entry.generation
-        account.spend(before.use if before is not None and same else NOTHING_USED, entry.use)
-        if not whole or peer.joined:
-            return
+        use = before.use if before is not None and before.generation == entry.generation else NOTHING_USED
+        account.count(use, entry.use)
+        if peer.based and peer.recent:
+            account.spend(use, entry.use)
+            if peer.joined or not whole:
+                return
     account.sink(entry.request_level, entry.token_level)
     if same_day:
         account.learn(entry.day_tokens, entry.month_tokens, entry.month_micro_eur)
