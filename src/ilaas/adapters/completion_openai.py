@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ilaas.adapters.gateway_calls import GatewayCalls
-from ilaas.core.errors import IlaasError, InvalidRequest, UpstreamInvalid
+from ilaas.adapters.gateway_calls import GatewayCalls, ServerRefused
+from ilaas.core.errors import IlaasError, UpstreamInvalid
 from ilaas.ports.completion import Completed, CompletionTask
 from ilaas.ports.speech import Billed
 
@@ -36,7 +36,7 @@ class OpenAiCompletion:
                 body = _body(task, model, way)
                 tree = await self._calls.post("/v1/chat/completions", task.billed, partial(dict, json=body))
                 return _completed(tree, model)
-            except InvalidRequest as error:
+            except ServerRefused as error:
                 if task.schema is None or way == _TEXT or not _is_of_format(error):
                     raise
                 self._ways[model] = way + 1
@@ -74,11 +74,9 @@ def _body(task: CompletionTask, model: str, way: int) -> dict[str, Any]:
     return body
 
 
-def _is_of_format(error: InvalidRequest) -> bool:
-    text = error.message.lower()
-    return type(error) is InvalidRequest and any(
-        word in text for word in ("response_format", "json_schema", "schema", "grammar", "guided", "structured")
-    )
+def _is_of_format(error: ServerRefused) -> bool:
+    text = error.words.lower()
+    return any(word in text for word in ("response_format", "json_schema", "schema", "grammar", "guided", "structured"))
 
 
 def _completed(tree: Mapping[str, Any], model: str) -> Completed:

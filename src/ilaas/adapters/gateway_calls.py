@@ -123,8 +123,19 @@ class GatewayCalls:
         await self._client.aclose()
 
 
+class ServerRefused(errors.InvalidRequest):
+    """A model's server says 400 in its own words, which may quote what was sent: they are shown and logged nowhere."""
+
+    code = "server_refused"
+
+    def __init__(self, words: str) -> None:
+        super().__init__("The model's server refused the request as invalid.")
+        self.words = words
+        """For finding out what it does not support."""
+
+
 def _error(response: httpx.Response) -> IlaasError:
-    """What the gateway said, as the error it was there; of servers' own bodies the status alone is known."""
+    """What the gateway said, as the error it was there; of servers' own bodies the status alone is told."""
     told: Any = None
     try:
         tree = response.json()
@@ -132,15 +143,18 @@ def _error(response: httpx.Response) -> IlaasError:
     except ValueError:
         pass
     told = told if isinstance(told, dict) else {}
-    message = str(told.get("message") or told.get("detail") or f"The model answered with HTTP {response.status_code}.")
+    message = str(told.get("message") or told.get("detail") or "")
     kind = _BY_CODE.get(str(told.get("code")))
-    if kind is None or kind.status != response.status_code:
-        kind = _BY_STATUS.get(response.status_code, UpstreamFailed if response.status_code >= 500 else _OTHER)
+    if kind is None or kind.status != response.status_code or kind is errors.InvalidRequest:
+        kind = _BY_STATUS.get(response.status_code, UpstreamFailed)
+        if response.status_code in _INVALID:
+            return ServerRefused(message)
+        message = f"The model's server answered with HTTP status {response.status_code}."
     wait = response.headers.get("retry-after", "")
     return kind(message, retry_after_s=float(wait) if wait.isdigit() else None)
 
 
-_OTHER = errors.InvalidRequest
+_INVALID = frozenset({400, 405, 415, 422})
 _BY_STATUS: Mapping[int, type[IlaasError]] = {
     401: errors.Unauthenticated,
     403: errors.Forbidden,

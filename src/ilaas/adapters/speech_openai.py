@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ilaas.adapters.gateway_calls import GatewayCalls
+from ilaas.adapters.gateway_calls import GatewayCalls, ServerRefused
 from ilaas.core.enrichment.languages import two_letters
 from ilaas.core.enrichment.transcripts import sentences_of_words, spaced
 from ilaas.core.enrichment.values import Sentence, Word
-from ilaas.core.errors import InvalidRequest, UpstreamInvalid
+from ilaas.core.errors import UpstreamInvalid
 from ilaas.ports.speech import Heard, SpeechTask
 
 _WORDS, _SEGMENTS, _TEXT = range(3)
@@ -45,7 +45,7 @@ class OpenAiTranscriber:
                 try:
                     tree = await self._calls.post("/v1/audio/transcriptions", task.billed, body)
                     return _heard(tree, task, model)
-                except InvalidRequest as error:
+                except ServerRefused as error:
                     if form == _TEXT or not _is_of_form(error):
                         raise
                     self._forms[model] = form + 1
@@ -64,11 +64,9 @@ def _fields(task: SpeechTask, model: str, form: int) -> dict[str, Any]:
     return fields
 
 
-def _is_of_form(error: InvalidRequest) -> bool:
-    text = error.message.lower()
-    return type(error) is InvalidRequest and any(
-        word in text for word in ("response_format", "verbose_json", "granularit", "timestamp")
-    )
+def _is_of_form(error: ServerRefused) -> bool:
+    text = error.words.lower()
+    return any(word in text for word in ("response_format", "verbose_json", "granularit", "timestamp"))
 
 
 def _heard(tree: Mapping[str, Any], task: SpeechTask, model: str) -> Heard:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+
+import structlog
 
 from ilaas.adapters.addresses import check_public_url, system_resolve
 from ilaas.adapters.completion_openai import OpenAiCompletion
@@ -37,6 +40,8 @@ from ilaas.services.enrichment.context import WorkContext, WorkPolicy
 from ilaas.services.enrichment.project_keys import ProjectKeys
 from ilaas.services.enrichment.scratch import clear_scratch
 from ilaas.services.enrichment.worker import Worker, WorkerOptions
+
+log = structlog.get_logger(__name__)
 
 _TALKS = (Category.GENERALIST, Category.REASONING, Category.MULTIMODAL, Category.AGENTIC)
 """Kinds of models that can enrich, the best first."""
@@ -126,6 +131,9 @@ def build_speech_worker(settings: Settings, speech: Speech, store: Store, gatewa
     web = GuardedHttp(GuardOptions(allow_private=given.allow_private_addresses, verify_tls=given.verify_tls))
     scratch = given.scratch or settings.state_dir / "scratch"
     clear_scratch(scratch)
+    for program in ("ffmpeg", "ffprobe"):
+        if shutil.which(program) is None:
+            log.warning("program_missing", program=program, remedy="install ffmpeg: without it every media fails")
     context = WorkContext(
         store=speech.store,
         objects=speech.objects,

@@ -149,6 +149,17 @@ async def test_servers_without_json_schemas_are_asked_in_a_simpler_way_from_then
     assert formats == ["json_schema", "json_object", None, None]
 
 
+async def test_the_words_of_a_server_are_told_to_nobody() -> None:
+    """They may quote the prompt."""
+    quoting = refused(400, "x", "Invalid input: 'Bonjour, je suis un texte secret'")
+    with pytest.raises(InvalidRequest) as error:
+        await complete(Gateway(quoting))
+    assert error.value.message == "The model's server refused the request as invalid."
+    with pytest.raises(UpstreamFailed) as failure:
+        await complete(Gateway(refused(500, "x", "secret")))
+    assert "secret" not in failure.value.message
+
+
 async def test_a_bad_request_for_another_reason_is_no_matter_of_the_format() -> None:
     gateway = Gateway(refused(400, "x", "max_tokens is too large"))
     with pytest.raises(InvalidRequest):

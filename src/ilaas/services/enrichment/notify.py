@@ -7,6 +7,7 @@ can't have arrived, because some clients mail their users at each.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import orjson
@@ -22,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 _DELAYS_S = (2.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 3 * 3_600.0, 6 * 3_600.0, 12 * 3_600.0)
 _LEASE_S = 120.0
+_CALL_S = 60.0
+"""For one call: well below the lease, so that nobody else makes it meanwhile."""
 _SETTLING_S = 2.0
 """Clients keep the id of what they asked for after they got the answer: nobody is called sooner than so."""
 _NOBODY = "0"
@@ -65,7 +68,11 @@ async def send_due_notice(context: WorkContext, policy: NotifyPolicy) -> bool:
     if context.epoch() < settled_at_s:
         await context.store.notice_later(notice, settled_at_s, status=None)
         return True
-    answer = await context.webhooks.call(notice.url, notice_body(notice), secret=client.webhook_secret)
+    try:
+        async with asyncio.timeout(_CALL_S):
+            answer = await context.webhooks.call(notice.url, notice_body(notice), secret=client.webhook_secret)
+    except TimeoutError:
+        answer = WebhookAnswer(status=None)
     await _settle(context, notice, answer, policy)
     return True
 

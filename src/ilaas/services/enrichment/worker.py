@@ -49,6 +49,8 @@ class WorkerOptions:
     poll_s: float = 1.0
     housekeeping_s: float = 10.0
     strays_s: float = 6 * 3_600.0
+    notifiers: int = 3
+    """Webhooks called at the same time: one client that answers slowly keeps no other waiting."""
     notify: NotifyPolicy = field(default_factory=NotifyPolicy)
 
 
@@ -64,7 +66,7 @@ class Worker:
         """Work until `stop`; jobs in hand are given back then, unharmed."""
         options = self._options
         beside = [
-            asyncio.create_task(self._again(options.poll_s, self._notify), name="notify"),
+            *(asyncio.create_task(self._again(options.poll_s, self._notify)) for _ in range(options.notifiers)),
             asyncio.create_task(self._again(options.housekeeping_s, self._keep_house), name="housekeeping"),
             asyncio.create_task(self._again(options.strays_s, lambda: remove_strays(self._context)), name="strays"),
         ]
