@@ -1,7 +1,7 @@
 """A file that is kept while its request is under way: small ones in memory, others on disk without a name.
 
-The disk is read and written in threads of its own, never in the event loop. A file on disk has no name (it is unlinked
-as soon as it is open): when the process ends, however it ends, nothing of it is left.
+The disk is read and written in threads of its own, never in the event loop. A file on disk has no name (O_TMPFILE, or
+unlinked as soon as it is open): when the process ends, however it ends, nothing of it is left.
 """
 
 from __future__ import annotations
@@ -175,6 +175,4 @@ class Spool:
 def _nameless(folder: Path | None) -> FileIO:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix="upload-")
-    Path(name).unlink()
-    return FileIO(descriptor, "r+b")
+    return tempfile.TemporaryFile(dir=folder, buffering=0)
