@@ -38,7 +38,7 @@ def draw_days(reports: Sequence[DayReport], path: Path) -> Path:
         _stacked(axes[0], report, report.series.requests_per_s)
         _stacked(axes[1], report, report.series.running)
         axes[1].plot(_hours(report), report.series.slots, color=_INK, linestyle="--", linewidth=1.2, label="slots")
-        axes[1].set_yscale("symlog", linthresh=100)
+        axes[1].set_ylim(bottom=0, top=1.05 * max(report.series.slots, default=1))
         _waiting(axes[2], report)
         _first_tokens(axes[3], report)
         axes[3].set_xlabel("hour of the day")
