@@ -97,9 +97,12 @@ class SpeechFederation:
 
 @contextlib.asynccontextmanager
 async def speech_federation(
-    folder: Path, *, failures: dict[str, str] | None = None, **speech: Any
+    folder: Path, *, failures: dict[str, str] | None = None, hears: dict[str, Any] | None = None, **speech: Any
 ) -> AsyncIterator[SpeechFederation]:
-    """A gateway in the test's own loop; `failures` by the site's name (`hears`, `writes`)."""
+    """A gateway in the test's own loop; `failures` by the site's name (`hears`, `writes`).
+
+    `hears` are fields of the server that hears, in the place of the simulated one's.
+    """
     faults = failures or {}
     engine = replace(PRESETS["h200"], decode_base_s=0.0005, decode_per_sequence_s=0.0)
     sites = {
@@ -108,6 +111,7 @@ async def speech_federation(
         )
         for name, served in (("writes", "mistral-1"), ("hears", "whisper-1"))
     }
+    sites["hears"].spec.update(hears or {})
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(simulated(list(sites.values())))
         page = await stack.enter_async_context(web())

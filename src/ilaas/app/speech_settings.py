@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 MODEL = "whisper"
 """The public name of the speech model when none is named."""
+
+
+class EngineName(StrEnum):
+    """The engines that can be run here."""
+
+    WHISPER = "faster-whisper"
+    POCKETSPHINX = "pocketsphinx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

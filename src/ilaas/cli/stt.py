@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from ilaas.cli import stt_serve
 from ilaas.cli.governing import all_pages, govern
 from ilaas.cli.options import AsJson, ConfigFile, StateDir, examples, seconds, split
 from ilaas.cli.output import print_json, print_table, say, shown_time
@@ -31,7 +32,7 @@ _KINDS = {scope.removeprefix("scope_").removesuffix("_worker"): scope for scope 
 
 app = typer.Typer(
     name="stt",
-    help="The speech service: its clients.",
+    help="The speech service: its clients, and engines of this machine.",
     epilog=examples("ilaas stt client create --organisation univ-lille --project video --name pod"),
     no_args_is_help=True,
 )
@@ -44,6 +45,7 @@ client_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(client_app)
+stt_serve.add_to(app)
 
 
 @client_app.command(
