@@ -24,6 +24,7 @@ from ilaas.app.local import PrivateHAProxy, PrivateRabbitMQ
 from ilaas.app.local.child import Child, Program, free_ports, inherited, listens
 from ilaas.app.local.cluster import Cluster, Part
 from ilaas.app.settings import Role
+from ilaas.core.quota import Limits
 from ilaas.services.administration import Administration, NewKey
 
 CONFIGURATION = """\
@@ -162,13 +163,13 @@ class Platform:
         """HAProxy before the gateways."""
         await beside(lambda: self.haproxy.start({part.name: part.port for part in self.cluster.gateways}))
 
-    async def create_key(self, project: str) -> str:
+    async def create_key(self, project: str, **limits: int) -> str:
         store, secret = self.open_store()
         await store.open()
         try:
             administration = Administration(store, secret.pepper, time.time, secrets.token_bytes, lambda _url: None)
             shown, _ = await administration.create_key(
-                NewKey(organisation="uni-a", project=project, name=project), actor="tests"
+                NewKey(organisation="uni-a", project=project, name=project, limits=Limits(**limits)), actor="tests"
             )
         finally:
             await store.close()
