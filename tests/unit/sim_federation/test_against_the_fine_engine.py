@@ -26,7 +26,7 @@ from tests.support.days import finely, small_day
 def loaded_day(rate: float) -> Day:
     """Prompts of 1,500 tokens with a wide spread, answers of 400, and jobs of batch beside them."""
     return small_day(
-        hours=0.5,
+        hours=0.4,
         statistics_interval_s=1,
         uses=[
             {
@@ -141,7 +141,7 @@ def conversations(number: int, per_s: float) -> tuple[list[tuple[float, Job]], d
 @pytest.mark.parametrize(("preset", "per_s"), [("a100", 2.0), ("h200", 6.0), ("l40s", 0.5)])
 def test_conversations_find_their_beginnings_in_the_cache_as_in_the_fine_engine(preset: str, per_s: float) -> None:
     params = PRESETS[preset]
-    jobs, prefixes = conversations(120, per_s)
+    jobs, prefixes = conversations(80, per_s)
     coarse, fine = CoarseEngine(params), Engine(params)
     rough, exact = coarsely(jobs, coarse), step_by_step(jobs, fine, prefixes)
     assert rough.keys() == exact.keys() == set(range(len(jobs)))

@@ -86,7 +86,7 @@ def test_the_same_plan_gives_the_same_day() -> None:
     assert played(plan).columns == played(plan).columns
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     demand=st.sampled_from([1.0, 15.0]),
@@ -121,7 +121,7 @@ def test_when_a_site_is_lost_others_take_over() -> None:
 
 
 def test_answers_that_are_cut_off_are_continued_or_lost_as_the_model_says() -> None:
-    (plan,) = plan_day(busy(4))
+    (plan,) = plan_day(busy(4, hours=1.1))
     lost = struck(plan, "lyon", Change(3600.0, Action.DIE))
     kept, broken = played(lost), played(without_continuation(lost))
     check_books(kept)
@@ -134,7 +134,7 @@ def test_answers_that_are_cut_off_are_continued_or_lost_as_the_model_says() -> N
 
 
 def test_a_notice_lets_short_answers_end() -> None:
-    (plan,) = plan_day(busy(4))
+    (plan,) = plan_day(busy(4, hours=1.1))
     sudden = played(struck(plan, "lyon", Change(3600.0, Action.LEAVE)))
     told = played(struck(plan, "lyon", Change(3540.0, Action.NOTICE), Change(3600.0, Action.LEAVE)))
     cut = [sum(machine.interrupted for machine in run.machines) for run in (sudden, told)]
@@ -157,7 +157,7 @@ def test_without_any_server_requests_are_refused_with_a_name() -> None:
 
 
 def test_too_much_is_refused_and_batch_waits_for_people() -> None:
-    (plan,) = plan_day(busy(45, hours=0.4))
+    (plan,) = plan_day(busy(80, hours=0.1))
     run = played(plan)
     ended = outcomes(run)
     assert sum(ended.values()) == len(run.traffic)

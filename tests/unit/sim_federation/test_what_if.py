@@ -16,7 +16,7 @@ def two_models() -> Day:
     """One model with plenty, and one that has a single slow server for most of the requests."""
     group = {"parameters_b": 30, "servers": {"fast": 2, "slow": 1}}
     return small_day(
-        hours=1,
+        hours=0.4,
         models=[
             {**group, "name": "rich", "uses": {"chat": 0.1, "corpus": 1.0}},
             {**group, "name": "poor", "uses": {"chat": 0.9}, "servers": {"slow": 1}},
