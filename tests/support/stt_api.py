@@ -76,7 +76,7 @@ class QuickSigner(JwtSigner):
 class SttWorld:
     """What a test does with it."""
 
-    def __init__(self, house: SpeechHouse, limits: SpeechLimits) -> None:
+    def __init__(self, house: SpeechHouse, limits: SpeechLimits, *, require_tld: bool = True) -> None:
         self.house = house
         self.store = house.store
         self.objects = house.objects
@@ -101,6 +101,7 @@ class SttWorld:
             limits=limits,
             epoch=house.clock,
             new_id=house.new_id,
+            require_tld=require_tld,
         )
         self.app = build_stt_app(SttApi(world=self.world, tokens=self.tokens, version="0"))
         self.url = ""
@@ -216,11 +217,16 @@ METADATA = Metadata(
 
 @contextlib.asynccontextmanager
 async def speaking(
-    scratch: Path, store: Any = None, limits: SpeechLimits | None = None, **listener_limits: Any
+    scratch: Path,
+    store: Any = None,
+    limits: SpeechLimits | None = None,
+    *,
+    require_tld: bool = True,
+    **listener_limits: Any,
 ) -> AsyncIterator[SttWorld]:
     """Start, and end with nothing left behind."""
     house = SpeechHouse(scratch) if store is None else SpeechHouse(scratch, store=store)
-    world = SttWorld(house, limits or SpeechLimits())
+    world = SttWorld(house, limits or SpeechLimits(), require_tld=require_tld)
     for name in ("pod", "nudgis"):
         await world.add_client(name)
     for name, scope in WORKERS.items():
