@@ -198,6 +198,7 @@ async def test_a_worker_killed_in_every_step_is_followed_by_one_success_and_one_
     assert [each["status"] for each in speech.told()] == ["SUCCESS"]
     assert (await speech.version(asked)).questions
     assert max(resumed_s) < 60
+    assert not [word for word in ("Bonjour", "ordinateurs", "lecture.mp4") if word in worker.said], "no log tells it"
 
 
 def test_with_the_usual_lease_a_step_is_resumed_within_a_minute() -> None:

@@ -176,6 +176,16 @@ def download(
         say(f"Wrote {output}")
 
 
+@app.command(epilog=examples("ilaas media delete ID"))
+def delete(
+    enrichment_id: Annotated[str, typer.Argument(metavar="ID")], state_dir: StateDir = None, config: ConfigFile = None
+) -> None:
+    """Delete a media and all that came out of it; work under way stops."""
+    with _api(state_dir, config) as api:
+        api.delete(enrichment_id)
+    say(f"Deleted {enrichment_id}")
+
+
 # -- the parts ---------------------------------------------------------------------------------------------------------
 
 
