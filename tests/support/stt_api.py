@@ -30,10 +30,14 @@ from ilaas.core.enrichment.values import (
 )
 from ilaas.http.limits import Limits
 from ilaas.http.stt_api import SttApi, build_stt_app
+from ilaas.http.stt_api.bodies import ParametersBody
+from ilaas.http.stt_api.reading import shaped
 from ilaas.ports.enrichment import JobAsk
 from ilaas.ports.tenancy import AuditLine
 from ilaas.services.enrichment.api_world import ApiWorld
+from ilaas.services.enrichment.commands import Commands
 from ilaas.services.enrichment.offers import Offers
+from ilaas.services.enrichment.order_rules import Order
 from ilaas.services.enrichment.tokens import ApiTokens, TokenWorld, secret_digest
 from tests.support.listener import listening
 from tests.support.speech_house import START_S, SpeechHouse
@@ -147,6 +151,12 @@ class SttWorld:
         body = {"url": URL, "notificationWebhookUrl": HOOK, "enrichmentParameters": {**PARAMETERS, **parameters}}
         found: str = (await self.must("POST", "/enrichments/url", as_=as_, json=body))["id"]
         return found
+
+    async def create_in(self, name: str, **parameters: Any) -> str:
+        """The same without HTTP."""
+        asked = shaped(ParametersBody, {**PARAMETERS, **parameters}).value()
+        client = await self.store.client(name)
+        return await Commands(self.world).create_by_url(client, URL, Order(parameters=asked, webhook_url=HOOK))
 
     # -- what a worker does ------------------------------------------------------------------------------------------
 
