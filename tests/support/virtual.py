@@ -102,11 +102,13 @@ class Broker:
 
             self._send(sender, name, arrive)
 
-    def publish(self, sender: str, model: str, body: bytes) -> None:
+    def publish(self, sender: str, model: str, body: bytes, confirmed: Callable[[], None] | None = None) -> None:
         def arrive() -> None:
             self._tag += 1
             self.queues[model].ready.append((self._tag, body))
             self.deliver(model)
+            if confirmed is not None:
+                confirmed()
 
         if self.up:
             self._send(sender, "queue:" + model, arrive)
@@ -362,8 +364,8 @@ class VirtualGateway(_Process):
 
     def flush(self) -> None:
         outgoing = self.core.drain()
-        for model, _, body in outgoing.tickets:
-            self.broker.publish(self.name, model, body)
+        for model, wire, body in outgoing.tickets:
+            self.broker.publish(self.name, model, body, lambda model=model, wire=wire: self.core.confirmed(model, wire))
         for to, body in outgoing.bodies(self.name):
             self.broker.letter(self.name, to, body)
 

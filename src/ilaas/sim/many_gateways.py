@@ -116,8 +116,9 @@ class ManyGateways:
     def _sent(self, gateway: RemoteDispatch, effects: list[Effect]) -> list[Effect]:
         """Post what a gateway has gathered; its decisions go on."""
         outgoing = gateway.drain()
-        for _, _, body in outgoing.tickets:
+        for model, wire, body in outgoing.tickets:
             self._deliver(body)
+            gateway.confirmed(model, wire)
         for _, body in outgoing.bodies(gateway.name):
             self._later(self._read_gateway, body)
         return effects

@@ -33,6 +33,8 @@ GATHER_S = 0.05
 """How long what nobody waits for may be gathered before it is sent."""
 SILENT_S = 5.0
 """Without a word of any dispatcher, the link is taken for down: the broker hangs, or no dispatcher lives."""
+MOST_UNCONFIRMED = 128
+"""Tickets that are published and not confirmed yet."""
 _PERSISTENT = 2
 
 log = structlog.get_logger(__name__)
@@ -60,6 +62,8 @@ class RabbitBroker(Link):
         self._hearing = False
         self._gathering = False
         self._ready = False
+        self._unpublished: deque[tuple[str, str, bytes]] = deque()
+        """Tickets: model, wire id, body."""
         self._publishing: set[asyncio.Task[None]] = set()
 
     # -- ports.broker --------------------------------------------------------------------------------------------------
@@ -158,6 +162,7 @@ class RabbitBroker(Link):
 
     def _down(self) -> None:
         self._tickets = None
+        self._unpublished.clear()  # all who wait are published anew on the next connection
         self._gossip = []
         self._hear(self._clock())
 
@@ -166,6 +171,8 @@ class RabbitBroker(Link):
         up = self._tickets is not None and now - self._heard_s < SILENT_S
         if up is not self._hearing:
             self._hearing = up
+            if self._tickets is not None:
+                log.info("dispatchers_heard" if up else "dispatchers_silent", seconds=round(now - self._heard_s, 1))
             self._tell_waiters(self._core.link(now, up=up))
             self._stir()
 
@@ -185,10 +192,8 @@ class RabbitBroker(Link):
             self._beat_s = now
             await self._tell(channel, GATEWAYS, orjson.dumps([self._name, self._stopping]))
         outgoing = self._core.drain()
-        for model, wire, body in outgoing.tickets:
-            task = asyncio.create_task(self._publish(tickets, model, wire, body))
-            self._publishing.add(task)
-            task.add_done_callback(self._publishing.discard)
+        self._unpublished.extend(outgoing.tickets)
+        self._publish_on(tickets)
         for to, body in outgoing.bodies(self._name):
             await self._mail(channel, to, body)
         gossip, self._gossip = self._gossip, []
@@ -196,11 +201,24 @@ class RabbitBroker(Link):
             properties = Basic.Properties(app_id=self._name, delivery_mode=1)
             await send(channel, message, self._topology.news, f"{GOSSIP}.{topic}", properties)
 
-    async def _publish(self, channel: AbstractChannel, model: str, wire: str, body: bytes) -> None:
+    def _publish_on(self, channel: AbstractChannel) -> None:
+        """See that tickets are published, so many at a time that confirmations overlap and memory stays bounded."""
+        while self._unpublished and len(self._publishing) < MOST_UNCONFIRMED:
+            task = asyncio.create_task(self._publish_one(channel, *self._unpublished.popleft()))
+            self._publishing.add(task)
+            task.add_done_callback(lambda done: self._published(done, channel))
+
+    def _published(self, task: asyncio.Task[None], channel: AbstractChannel) -> None:
+        self._publishing.discard(task)
+        if channel is self._tickets:
+            self._publish_on(channel)
+
+    async def _publish_one(self, channel: AbstractChannel, model: str, wire: str, body: bytes) -> None:
         """A ticket is safe when the broker has confirmed it. One whose connection breaks is published again."""
         properties = Basic.Properties(message_id=wire, delivery_mode=_PERSISTENT)
         try:
             await send(channel, body, self._topology.tickets, model, properties)
+            self._core.confirmed(model, wire)
         except DeliveryError:  # the model's queue holds all that it may
             self._tell_waiters(self._core.turned_away(model, wire, RefusalReason.QUEUE_FULL))
         except FAILURES as error:

@@ -15,14 +15,11 @@ from ilaas.adapters.rabbit.topology import DISPATCHERS, GATEWAYS, Topology
 from ilaas.core.catalogue import Catalogue
 from ilaas.core.dispatch.distributed.dispatcher import Dispatcher
 from ilaas.core.dispatch.distributed.messages import write_baton
+from ilaas.core.dispatch.distributed.owned import most_held
 from ilaas.core.dispatch.events import ModelView, ServerStatistics
 
 BEAT_S = 1.0
 RENEW_BATON_S = 600.0
-MOST_HELD = 60_000
-"""Tickets of one model that a dispatcher holds unacknowledged; AMQP counts them with 16 bits."""
-SPARE_HELD = 1_000
-"""Beyond the longest queue that the policy allows: those are seen, and refused at once."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,9 +45,7 @@ class RabbitDispatching(Link):
 
     def configure(self, catalogue: Catalogue, weights: Mapping[str, float]) -> None:
         """Take the catalogue: models come, change and go; who waits for one that went is refused."""
-        self._held = {
-            name: min(MOST_HELD, spec.policy.max_queued + SPARE_HELD) for name, spec in catalogue.models.items()
-        }
+        self._held = {name: most_held(spec) for name, spec in catalogue.models.items()}
         self._core.configure(catalogue, weights, self._clock())
         self._wake.set()
 

@@ -61,10 +61,14 @@ class Book:
             self.waiting[wire] = (self.waiting.pop(wire)[0], now)
         return found
 
-    def compare(self, standing: Standing) -> Difference | None:
-        """What differs for sure. None for a standing that is older than the last."""
+    def compare(self, standing: Standing, *, all_delivered: bool) -> Difference | None:
+        """What differs for sure. None for a standing that is older than the last.
+
+        `all_delivered`: no ticket can still be in the model's queue, so that one that is not here is lost.
+        """
         if standing.number <= self._number:
             return None
+        self._waited = standing.waiting if self._number < 0 else {}
         self._number = standing.number
         doubts: set[str] = set()
         difference = Difference()
@@ -89,9 +93,8 @@ class Book:
         difference.gone.extend(
             wire for wire in self.waiting if wire not in standing.waiting and wire not in theirs and sure(wire)
         )
-        difference.missing.extend(
-            wire for wire in standing.waiting if wire not in self.waiting and wire not in self.leases and sure(wire)
-        )
+        if all_delivered:
+            known = {*self.waiting, *self.leases, *standing.coming}
+            difference.missing.extend(wire for wire in standing.waiting if wire not in known and sure(wire))
         self._doubts = doubts
-        self._waited = standing.waiting
         return difference

@@ -170,7 +170,7 @@ class ModelDesk:
         """The model, its servers or the weights changed."""
         self._spec, self._weights = spec, weights
         owned = self._owned
-        return owned.apply(owned.scheduler.configure(spec, weights, now), now) if owned is not None else []
+        return owned.configure(spec, weights, now) if owned is not None else []
 
     def close(self, now: float) -> list[DeskEffect]:
         """The model is gone: everybody who waits is refused."""

@@ -139,6 +139,12 @@ class RemoteDispatch:
         self.views.update((view.model, view) for view in news.views if view.model in self._models)
         return news
 
+    def confirmed(self, name: str, wire: str) -> None:
+        """The broker has a ticket."""
+        model = self._models.get(name)
+        if model is not None:
+            model.confirmed(wire)
+
     def turned_away(self, name: str, wire: str, reason: RefusalReason) -> list[Effect]:
         """The broker did not take a ticket."""
         model = self._models.get(name)

@@ -39,7 +39,7 @@ class Kind(StrEnum):
     HELD = "h"
     """[_, number]: the gateway keeps to the allowance of that number."""
     STANDING = "n"
-    """[_, number, epoch, whole, leases, waiting]: all that the gateway has of the model (see `Standing`)."""
+    """[_, number, epoch, whole, leases, waiting, coming]: all that the gateway has of the model (see `Standing`)."""
 
     # from the dispatcher to a gateway
     GRANTED = "g"
@@ -163,6 +163,8 @@ class Standing:
     leases: list[LeaseNote] = field(default_factory=list)
     waiting: dict[str, float] = field(default_factory=dict)
     """Seconds waited, by wire id."""
+    coming: list[str] = field(default_factory=list)
+    """Those of them that the broker has not confirmed yet: nobody need miss them."""
 
 
 def standing_entry(standing: Standing) -> Entry:
@@ -180,12 +182,12 @@ def standing_entry(standing: Standing) -> Entry:
         for each in standing.leases
     ]
     waiting = {wire: round(waited_s * 1000) for wire, waited_s in standing.waiting.items()}
-    return [Kind.STANDING, standing.number, standing.epoch, standing.whole, leases, waiting]
+    return [Kind.STANDING, standing.number, standing.epoch, standing.whole, leases, waiting, standing.coming]
 
 
 def read_standing(entry: Entry) -> Standing:
     """The reverse of `standing_entry`."""
-    _, number, epoch, whole, leases, waiting = entry
+    _, number, epoch, whole, leases, waiting, coming = entry
     return Standing(
         number,
         epoch,
@@ -195,6 +197,7 @@ def read_standing(entry: Entry) -> Standing:
             for wire, organisation, kind, server, tokens, ago_ms, credit in leases
         ],
         {wire: ms / 1000 for wire, ms in waiting.items()},
+        coming,
     )
 
 

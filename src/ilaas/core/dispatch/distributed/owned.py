@@ -22,6 +22,10 @@ from ilaas.core.dispatch.events import Effect, Grant, Settlement, Ticket
 from ilaas.core.dispatch.scheduler import ModelScheduler
 from ilaas.core.values import Outcome, RequestClass
 
+MOST_HELD = 60_000
+"""Tickets of one model that a dispatcher holds unacknowledged; AMQP counts them with 16 bits. More wait behind."""
+SPARE_HELD = 1_000
+"""Beyond the longest queue that the policy allows: those are seen, and refused at once."""
 RENEW_S = 600.0
 """A ticket that waits is published anew after this, since brokers close channels that leave messages too long."""
 POSITIONS_S = 5.0
@@ -52,6 +56,11 @@ class News:
 DeskEffect = Ack | Mail | News
 
 
+def most_held(spec: ModelSpec) -> int:
+    """How many tickets of a model its dispatcher holds at most."""
+    return min(MOST_HELD, spec.policy.max_queued + SPARE_HELD)
+
+
 class OwnedModel:
     """Decides for one model. What comes is taken as true in the order it comes; `books` puts lost letters right."""
 
@@ -62,6 +71,7 @@ class OwnedModel:
         self._books: dict[str, Book] = {}
         self._homes: dict[str, str] = {}
         """The gateway of each waiting ticket."""
+        self._most_held = most_held(spec)
         self._lending = Lending()
         self._told_positions_s = now
 
@@ -120,7 +130,7 @@ class OwnedModel:
             self.epoch = standing.epoch + 1
             effects.append(News())
         book = self._book(gateway)
-        difference = book.compare(standing)
+        difference = book.compare(standing, all_delivered=len(self._homes) < self._most_held)
         if difference is None:
             return effects
         if standing.whole:
@@ -173,6 +183,11 @@ class OwnedModel:
         return []
 
     # -- gateways, time ------------------------------------------------------------------------------------------------
+
+    def configure(self, spec: ModelSpec, weights: Mapping[str, float], now: float) -> list[DeskEffect]:
+        """The model, its servers or the weights changed."""
+        self._most_held = most_held(spec)
+        return self.apply(self.scheduler.configure(spec, weights, now), now)
 
     def gateways(self, live: frozenset[str], now: float) -> list[DeskEffect]:
         """Which gateways live. What dead ones held is free, and what they waited for is forgotten."""

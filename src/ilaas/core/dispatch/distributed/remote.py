@@ -15,6 +15,8 @@ from ilaas.core.dispatch.events import Grant, QueuePosition, Refusal, RefusalRea
 from ilaas.core.values import SERVER_FAULTS, Outcome, RequestClass
 
 STANDING_S = 5.0
+TOLD_PER_S = 5_000
+"""Requests in standings: with many of them, each is told less often."""
 PATIENCE_S = 2.0
 """How long those who wait hope for the link to come back."""
 CREDIT_S = 60.0
@@ -149,7 +151,14 @@ class RemoteModel:
         request.wire = wire_id(ticket.id, request.attempt)
         return self._enter(request, now)
 
+    def confirmed(self, wire: str) -> None:
+        """The broker has the ticket."""
+        request = self._wires.get(wire)
+        if request is not None:
+            request.published = True
+
     def _publish(self, request: Request, now: float) -> Publish:
+        request.published = False
         return Publish(request.wire, write_ticket(self._gateway, request.wire, request.ticket, now))
 
     def _refuse(self, request: Request, reason: RefusalReason, retry_after_s: float) -> list[RemoteEffect]:
@@ -260,7 +269,7 @@ class RemoteModel:
             elif now > request.ticket.deadline_s + DEADLINE_GRACE_S:
                 effects.extend(self._tell([Kind.CANCELLED, request.wire]))
                 effects.extend(self._refuse(request, RefusalReason.QUEUE_TIMEOUT, AWAY_RETRY_S))
-        if now - self._told_s >= STANDING_S and (self._requests or self._told_any):
+        if now - self._told_s >= STANDING_S + len(self._requests) / TOLD_PER_S and (self._requests or self._told_any):
             effects.extend(self._tell(self._standing(now, whole=False)))
         return effects
 

@@ -44,7 +44,7 @@ class Held(NamedTuple):
 class Request:
     """Waits for a slot or has one, by the name on the wire of its present attempt."""
 
-    __slots__ = ("attempt", "lease", "place", "ticket", "wire")
+    __slots__ = ("attempt", "lease", "place", "published", "ticket", "wire")
 
     def __init__(self, ticket: Ticket) -> None:
         self.ticket = ticket
@@ -52,6 +52,8 @@ class Request:
         self.wire = wire_id(ticket.id, 1)
         self.lease: Held | None = None
         self.place: QueuePosition | None = None
+        self.published = False
+        """The broker has confirmed its ticket."""
 
 
 def standing_of(requests: Iterable[Request], number: int, epoch: int, now: float, *, whole: bool) -> Standing:
@@ -61,6 +63,8 @@ def standing_of(requests: Iterable[Request], number: int, epoch: int, now: float
         lease, ticket = request.lease, request.ticket
         if lease is None:
             standing.waiting[request.wire] = now - ticket.arrived_s
+            if not request.published:
+                standing.coming.append(request.wire)
         else:
             standing.leases.append(
                 LeaseNote(
