@@ -16,7 +16,10 @@ from ilaas.core.errors import ConfigError, MediaUnusable
 from ilaas.ports.media import Probed, Sound
 from tests.support.media import MediaBox
 
-SPOKEN_S = 4.5
+
+@pytest.fixture(scope="session")
+def box(tmp_path_factory: pytest.TempPathFactory) -> MediaBox:
+    return MediaBox(tmp_path_factory.mktemp("media"))
 
 
 def kinds(box: MediaBox) -> dict[str, tuple[Path, str, bool]]:
