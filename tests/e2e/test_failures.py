@@ -30,6 +30,8 @@ Wanted = tuple[int, str | None, str]
 ANSWER: Wanted = (200, None, "completed")
 NO_CONNECTION: Wanted = (502, "upstream_failed", "connect_failed")
 FAULTY: Wanted = (502, "upstream_failed", "upstream_error")
+BUSY: Wanted = (429, "too_busy", "upstream_busy")
+LATE: Wanted = (504, "answer_timeout", "answer_timeout")
 SILENT: Wanted = (504, "first_token_timeout", "first_token_timeout")
 BROKEN: Wanted = (502, "upstream_stream_broken", "stream_broken")
 BROKEN_IN_STREAM: Wanted = (200, "upstream_stream_broken", "stream_broken")
@@ -40,13 +42,13 @@ CASES: dict[str, tuple[Wanted, Wanted]] = {
     "connect_refuse=0": (NO_CONNECTION, NO_CONNECTION),
     "500": (FAULTY, FAULTY),
     "503": (FAULTY, FAULTY),
-    "429": (FAULTY, FAULTY),
-    "slow_first_token=9": (SILENT, SILENT),
+    "429": (BUSY, BUSY),
+    "slow_first_token=9": (SILENT, LATE),
     "die_after=5,slow_tokens=0.005": (BROKEN_IN_STREAM, BROKEN),
     "close_after=5,slow_tokens=0.005": (BROKEN_IN_STREAM, BROKEN),
-    "hang_before_head": (SILENT, SILENT),
-    "hang_in_prefill": (SILENT, SILENT),
-    "hang_after=5,slow_tokens=0.005": ((200, "idle_timeout", "idle_timeout"), SILENT),
+    "hang_before_head": (SILENT, LATE),
+    "hang_in_prefill": (SILENT, LATE),
+    "hang_after=5,slow_tokens=0.005": ((200, "idle_timeout", "idle_timeout"), LATE),
     "error_event=5,slow_tokens=0.005": ((200, "500", "upstream_error"), FAULTY),
     "wrong_json": (ANSWER, FAULTY),  # the events of a stream are passed on unread
     "html": (FAULTY, FAULTY),
@@ -160,7 +162,7 @@ async def test_alone_a_faulty_server_gives_a_named_error(tmp_path: Path) -> None
         assert got == [(case, wanted[index]) for case, wanted in CASES.items()]
         for case, each, record in played:
             assert record["status"] == each.status, case
-            assert ("retry-after" in each.headers) == (each.status in (502, 504) and each.code != BROKEN[1]), case
+            assert ("retry-after" in each.headers) == (each.status in (429, 502, 504) and each.code != BROKEN[1]), case
             assert bool(record["estimated"]) == (case == "no_usage" or record["outcome"] != "completed"), case
     assert [line for line in logs if line["log_level"] in ("error", "critical")] == []
 

@@ -30,6 +30,7 @@ _REFUSED = (
     "refused_no_server",
     "queue_timeout",
     "rejected_quota",
+    "upstream_busy",
     "upstream_rejected",
 )
 _BAR_WIDTH = 6

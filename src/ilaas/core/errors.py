@@ -120,6 +120,14 @@ class BodyTooLarge(IlaasError):
     type = "invalid_request_error"
 
 
+class TargetTooLong(IlaasError):
+    """The request's target (path and query) is too long."""
+
+    code = "target_too_long"
+    status = 414
+    type = "invalid_request_error"
+
+
 class RequestTimeout(IlaasError):
     """The client began a request and did not send the rest of it in time."""
 
@@ -248,6 +256,12 @@ class FirstTokenTimeout(IlaasError):
     status = 504
     type = "timeout_error"
     retryable = True
+
+
+class AnswerTimeout(FirstTokenTimeout):
+    """An answer that isn't streamed did not come in time."""
+
+    code = "answer_timeout"
 
 
 class ConnectTimeout(FirstTokenTimeout):

@@ -90,9 +90,13 @@ class Outcome(StrEnum):
     CONNECT_FAILED = "connect_failed"
     CONNECT_TIMEOUT = "connect_timeout"
     FIRST_TOKEN_TIMEOUT = "first_token_timeout"
+    ANSWER_TIMEOUT = "answer_timeout"
+    """An answer that isn't streamed did not come in time."""
     IDLE_TIMEOUT = "idle_timeout"
     TOTAL_TIMEOUT = "total_timeout"
     UPSTREAM_REJECTED = "upstream_rejected"
+    UPSTREAM_BUSY = "upstream_busy"
+    """Every server that was tried takes no more requests at present (429)."""
     UPSTREAM_ERROR = "upstream_error"
     STREAM_BROKEN = "stream_broken"
     SHUT_DOWN = "shut_down"
@@ -103,6 +107,7 @@ SERVER_FAULTS = frozenset(
         Outcome.CONNECT_FAILED,
         Outcome.CONNECT_TIMEOUT,
         Outcome.FIRST_TOKEN_TIMEOUT,
+        Outcome.ANSWER_TIMEOUT,
         Outcome.IDLE_TIMEOUT,
         Outcome.UPSTREAM_ERROR,
         Outcome.STREAM_BROKEN,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import httptools
 
-from ilaas.core.errors import BodyTooLarge, HeadTooLarge, IlaasError, MalformedHttp
+from ilaas.core.errors import BodyTooLarge, HeadTooLarge, IlaasError, MalformedHttp, TargetTooLong
 from ilaas.http.limits import Limits
 
 MAX_HEADERS = 128
+MAX_TARGET_BYTES = 8 * 1024
 
 _SINGLE = (b"host", b"authorization", b"transfer-encoding", b"content-type")
 
@@ -42,6 +43,17 @@ def check_length(headers: dict[bytes, bytes], max_bytes: int) -> IlaasError | No
     return body_too_large(max_bytes) if length is not None and int(length) > max_bytes else None
 
 
+def check_target(target: bytes) -> IlaasError | None:
+    """A target that is no path of this server: of CONNECT, or broken."""
+    try:
+        path = httptools.parse_url(target).path
+    except httptools.HttpParserInvalidURLError:
+        path = None
+    if path is None:
+        return MalformedHttp("The request's target is not the path of a page, such as /v1/models; this is no proxy.")
+    return None
+
+
 def malformed(error: Exception) -> IlaasError:
     """Not HTTP, in the parser's words; a fault inside a call-back only by its name."""
     reason = type(error).__name__ if isinstance(error, httptools.HttpParserCallbackError) else str(error)
@@ -51,6 +63,11 @@ def malformed(error: Exception) -> IlaasError:
 def head_too_large(limits: Limits) -> IlaasError:
     """Too many headers, or too long ones."""
     return HeadTooLarge(f"The headers exceed {limits.max_header_bytes} bytes or {MAX_HEADERS} lines.")
+
+
+def target_too_long() -> IlaasError:
+    """Path and query are too long."""
+    return TargetTooLong(f"The request's target exceeds {MAX_TARGET_BYTES} bytes. Send what is long in the body.")
 
 
 def body_too_large(max_bytes: int) -> IlaasError:

@@ -223,7 +223,9 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         self._writer.keep_alive = False
-        self._writer.write_whole(error.status, error_headers(error), error_body(error))
+        request_id = self._front.inference.name_refused(self._reader.given_id())
+        headers = error_headers(error) + b"x-request-id: %b\r\n" % request_id
+        self._writer.write_whole(error.status, headers, error_body(error))
         self.loop.call_later(self._limits.linger_s, self._writes.close, self.transport)
 
     # -- the writer's call-backs ---------------------------------------------------------------------------------------

@@ -13,7 +13,16 @@ import httptools
 from ilaas.core.audio import UPLOADS
 from ilaas.core.errors import IlaasError, MalformedHttp
 from ilaas.core.requests import ENDPOINTS
-from ilaas.http.checks import body_too_large, check_head, check_length, head_too_large, malformed
+from ilaas.http.checks import (
+    MAX_TARGET_BYTES,
+    body_too_large,
+    check_head,
+    check_length,
+    check_target,
+    head_too_large,
+    malformed,
+    target_too_long,
+)
 from ilaas.http.front import Front
 from ilaas.http.writing import ClientWriter
 from ilaas.ports.client import InboundRequest
@@ -135,7 +144,7 @@ class RequestReader:
             if self.problem is None and not self._ready:
                 self.problem = malformed(error)
             self._stop()  # nothing behind it can be read
-        if self.in_head and self._head_bytes > self._limits.max_header_bytes:
+        if self.in_head and self._head_bytes > self._limits.max_header_bytes and len(self.url) <= MAX_TARGET_BYTES:
             self.problem = head_too_large(self._limits)
         if self.problem is not None or not self._ready:
             return None
@@ -146,6 +155,10 @@ class RequestReader:
         """The inference request that was received."""
         inbound, self.inbound = self.inbound, None
         return inbound
+
+    def given_id(self) -> bytes | None:
+        """What the client calls the request that is being read."""
+        return dict(self.headers).get(b"x-request-id")
 
     def _stop(self) -> None:
         self.early = True
@@ -166,8 +179,11 @@ class RequestReader:
 
     def on_url(self, url: bytes) -> None:
         """A part of the target."""
-        if not self.early:
-            self.url += url
+        if self.early or self.problem is not None:
+            return
+        self.url += url
+        if len(self.url) > MAX_TARGET_BYTES:
+            self.problem = target_too_long()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
@@ -190,7 +206,7 @@ class RequestReader:
         if (path is None and form is None) or self.parser.get_method() != b"POST":
             limits = self._limits
             self._max_body_bytes = limits.max_media_bytes if target == MEDIA_PATH else limits.max_body_bytes
-            self.problem = check_length(headers, self._max_body_bytes)
+            self.problem = check_length(headers, self._max_body_bytes) or check_target(self.url)
             if self.problem is None:
                 self._connection.asgi_head(headers)
             return

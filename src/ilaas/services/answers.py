@@ -8,6 +8,7 @@ import orjson
 
 from ilaas.core.dispatch.events import Grant, Refusal, RefusalReason
 from ilaas.core.errors import (
+    AnswerTimeout,
     ConnectTimeout,
     ContextTooLong,
     Draining,
@@ -26,6 +27,8 @@ from ilaas.services.wishes import Wishes
 
 JSON_TYPE = b"content-type: application/json\r\n"
 STREAM_TYPE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+
+BUSY_RETRY_S = 5
 
 
 def answer_head(kind: bytes, wishes: Wishes, grant: Grant | None) -> bytes:
@@ -121,6 +124,12 @@ def refused_after(failure: tuple[Outcome, str] | None, refusal: Refusal) -> tupl
     return refusal_outcome(refusal), refusal_error(refusal)
 
 
+def fault_of(status: int) -> tuple[Outcome, str]:
+    """The outcome and the words of a server's answer that is not passed on."""
+    outcome = Outcome.UPSTREAM_BUSY if status == 429 else Outcome.UPSTREAM_ERROR
+    return outcome, f"the server answered with status {status}"
+
+
 def failure_error(outcome: Outcome, model: str, detail: str) -> IlaasError:
     """What the client is told when servers failed, or this gateway ends. `detail` holds no content and no address."""
     match outcome:
@@ -128,6 +137,16 @@ def failure_error(outcome: Outcome, model: str, detail: str) -> IlaasError:
             return ConnectTimeout(f"The server of '{model}' did not accept the connection in time.", retry_after_s=2)
         case Outcome.FIRST_TOKEN_TIMEOUT:
             return FirstTokenTimeout(f"The server of '{model}' gave no answer in time.", retry_after_s=5)
+        case Outcome.ANSWER_TIMEOUT:
+            return AnswerTimeout(
+                f"The server of '{model}' did not answer in time. Ask for a stream, or for a shorter answer.",
+                retry_after_s=5,
+            )
+        case Outcome.UPSTREAM_BUSY:
+            return TooBusy(
+                f"The servers of '{model}' take no more requests at present. Try again in {BUSY_RETRY_S} s.",
+                retry_after_s=BUSY_RETRY_S,
+            )
         case Outcome.IDLE_TIMEOUT:
             return IdleTimeout(f"The server of '{model}' fell silent in the middle of its answer.")
         case Outcome.TOTAL_TIMEOUT:

@@ -14,7 +14,7 @@ from ilaas.core.usage import Usage
 from ilaas.core.values import Outcome
 from ilaas.core.wire import EventStream, PlainAnswer, with_field
 from ilaas.ports.client import AnswerWriter
-from ilaas.services.answers import failure_error, refused_after
+from ilaas.services.answers import failure_error, fault_of, refused_after
 from ilaas.services.context import Context
 from ilaas.services.continuation import Resumed, can_serve, error_of, keep_for, length_reached, read_broken, send_back
 from ilaas.services.ending import close, give_back
@@ -87,7 +87,7 @@ class Exchange(Progress):
                     if name == b"content-type" and value.startswith(b"text/event-stream"):
                         self._events = stream_for(self.ticket.model, self._wishes, self._resumed)
         elif status not in _PASSED_ON:
-            self._try_again(Outcome.UPSTREAM_ERROR, f"the server answered with status {status}")
+            self._try_again(*fault_of(status))
             return
         if self._resumed is not None and self._events is None:  # the client can't be told a refusal in mid-answer
             self._try_again(Outcome.UPSTREAM_REJECTED, "")
@@ -165,7 +165,7 @@ class Exchange(Progress):
             self.give_up(late)
         elif late is Outcome.IDLE_TIMEOUT:
             self._lose_server(late)
-        elif late is Outcome.FIRST_TOKEN_TIMEOUT:
+        elif late is not None:
             self._try_again(late, "no answer in time")
         elif self._wants_comment(now_s):
             self._comment_s = now_s

@@ -52,8 +52,7 @@ class Inference:
         """Start one request. None when it has ended already: refused here, or by the dispatcher at once."""
         self._count += 1
         ticket_id = f"{self._id_prefix}{self._count:012x}"
-        given = inbound.headers.get(b"x-request-id")
-        request_id = given if given is not None and _REQUEST_ID.match(given) else ticket_id.encode()
+        request_id = self._named(inbound.headers.get(b"x-request-id"), ticket_id)
         try:
             exchange = self._admit(inbound, writer, ticket_id, request_id)
         except IlaasError as error:
@@ -62,8 +61,21 @@ class Inference:
             writer.answer(error.status, headers, error_body(error))
             return None
         self.active.add(exchange)
-        self.context.broker.submit(exchange.ticket, exchange)
+        try:
+            self.context.broker.submit(exchange.ticket, exchange)
+        except BaseException:
+            self.active.discard(exchange)
+            raise
         return None if exchange.done else exchange
+
+    def name_refused(self, given: bytes | None) -> bytes:
+        """The id of a request that was refused before it could begin: the client's own, else a new one."""
+        self._count += 1
+        return self._named(given, f"{self._id_prefix}{self._count:012x}")
+
+    @staticmethod
+    def _named(given: bytes | None, own: str) -> bytes:
+        return given if given is not None and _REQUEST_ID.match(given) else own.encode()
 
     def _admit(self, inbound: InboundRequest, writer: AnswerWriter, ticket_id: str, request_id: bytes) -> Exchange:
         """Key, body, model, rights, wishes, quota: all that is decided before the queue."""

@@ -96,7 +96,8 @@ class Progress:
             return Outcome.IDLE_TIMEOUT if now_s - self._seen_s > deadlines.idle_s else None
         if stage is Stage.PREFILL:
             limit_s = deadlines.first_token_s if wishes.parsed.stream else deadlines.answer_s
-            return Outcome.FIRST_TOKEN_TIMEOUT if now_s - self._sent_s > limit_s else None
+            if now_s - self._sent_s > limit_s:
+                return Outcome.FIRST_TOKEN_TIMEOUT if wishes.parsed.stream else Outcome.ANSWER_TIMEOUT
         return None
 
     def _wants_comment(self, now_s: float) -> bool:

@@ -37,6 +37,7 @@ _OUTCOMES = {
     "invalid_api_key": Outcome.REJECTED_AUTH,
     "permission_denied": Outcome.REJECTED_AUTH,
     "first_token_timeout": Outcome.FIRST_TOKEN_TIMEOUT,
+    "answer_timeout": Outcome.ANSWER_TIMEOUT,
     "connect_timeout": Outcome.CONNECT_TIMEOUT,
     "idle_timeout": Outcome.IDLE_TIMEOUT,
     "total_timeout": Outcome.TOTAL_TIMEOUT,

@@ -215,6 +215,50 @@ async def test_a_body_beyond_the_limit_is_refused_by_its_announced_and_by_its_re
         assert (status, error["code"]) == (413, "body_too_large")
 
 
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", (414, "target_too_long")),
+        (b"GET /" + b"x" * 90_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", (414, "target_too_long")),
+        (
+            post(CHAT).replace(b" /v1/chat/completions ", b" /v1/chat/completions?" + b"x" * 9000 + b" "),
+            (414, "target_too_long"),
+        ),
+        (b"CONNECT example.fr:443 HTTP/1.1\r\nhost: example.fr:443\r\n\r\n", (400, "malformed_http")),
+    ],
+)
+async def test_a_target_that_is_too_long_or_no_path_is_refused_in_words(data: bytes, wanted: tuple[int, str]) -> None:
+    status, error = await refused(data)
+    assert (status, error["code"]) == wanted
+    assert "Callback" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\n" + b"a: %b\r\n" % (b"x" * 70_000) + b"\r\n",
+        post(b" " * 10).replace(b"content-length: 10", b"content-length: 90000000"),
+    ],
+)
+async def test_what_is_refused_before_it_begins_is_named_too(data: bytes) -> None:
+    house = House()
+    async with listening(house, Limits(linger_s=0.01)) as listener:
+        client = await listener.connect()
+        client.send(data)
+        _, headers, _ = await client.answer()
+        assert headers[b"x-request-id"].startswith(b"req-")  # as the twin names them
+
+
+async def test_a_refusal_before_the_beginning_keeps_the_name_that_the_client_gave() -> None:
+    house = House()
+    async with listening(house, Limits(linger_s=0.01)) as listener:
+        client = await listener.connect()
+        client.send(post(CHAT, extra="x-request-id: mine\r\nexpect: x\r\n").replace(b"host:", b"no-host:"))
+        status, headers, _ = await client.answer()
+        assert (status, headers[b"x-request-id"]) == (400, b"mine")
+
+
 async def test_a_large_body_is_not_even_received_from_who_has_no_valid_key() -> None:
     data = post(b" " * 10, key="nobody").replace(b"content-length: 10", b"content-length: 20000000")
     status, error = await refused(data)

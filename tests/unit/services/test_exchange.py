@@ -6,11 +6,12 @@ import orjson
 import pytest
 
 from ilaas.core.catalogue import Deadlines, DispatchPolicy
-from ilaas.core.dispatch.events import RefusalReason
+from ilaas.core.dispatch.events import RefusalReason, Ticket
 from ilaas.core.quota import Limits, Subject
 from ilaas.core.values import Continuation, Lifecycle, Outcome, RequestClass
+from ilaas.ports.broker import Waiter
 from ilaas.services.context import InferencePolicy
-from tests.support.twins import House, key, server
+from tests.support.twins import House, TwinBroker, key, server
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 PLAIN = {"id": "c", "object": "chat.completion", "model": "org/served", "choices": [], "usage": USAGE}
@@ -406,6 +407,41 @@ def test_a_server_without_a_first_token_in_time_is_left_for_another() -> None:
     house.inference.sweep()
     assert (asked.writer.status, asked.writer.error["code"]) == (504, "first_token_timeout")
     assert house.at_rest()
+
+
+def test_a_plain_answer_that_no_server_gives_in_time_has_an_error_and_an_outcome_of_its_own() -> None:
+    house = house_with(first_token_s=10, answer_s=100)
+    asked = house.ask()
+    for name in ("one", "two"):
+        assert asked.call.server.id == name
+        house.clock.now += 101
+        house.inference.sweep()
+    assert (asked.writer.status, asked.writer.error["code"]) == (504, "answer_timeout")
+    assert asked.record.outcome is Outcome.ANSWER_TIMEOUT
+    assert house.at_rest()
+
+
+def test_when_every_server_refuses_more_requests_the_client_is_told_to_wait() -> None:
+    house = House()
+    asked = house.ask()
+    for _ in range(2):
+        asked.call.sink.upstream_head(429, [(b"retry-after", b"1")])
+    assert (asked.writer.status, asked.writer.error["code"]) == (429, "too_busy")
+    assert asked.writer.headers["retry-after"] == "5"
+    assert asked.record.outcome is Outcome.UPSTREAM_BUSY
+    assert house.at_rest()
+
+
+def test_an_exchange_that_the_dispatcher_does_not_take_is_forgotten() -> None:
+    class Broken(TwinBroker):
+        def submit(self, ticket: Ticket, waiter: Waiter) -> None:
+            raise RuntimeError("a fault of ours")
+
+    house = House()
+    house.inference.context.broker = Broken(house.servers)
+    with pytest.raises(RuntimeError):
+        house.ask()
+    assert not house.inference.active
 
 
 def test_a_plain_answer_may_take_longer_than_a_first_token() -> None:
