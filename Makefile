@@ -2,17 +2,18 @@
 VENV := .venv
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BIN := $(VENV)/bin
-COMPILED_TESTS := $(addprefix tests/unit/,core dispatch http quota relay services test_registry.py test_writes.py) tests/e2e
+COMPILED_TESTS := $(addprefix tests/unit/,audio continuation core dispatch distributed http quota relay services test_registry.py test_writes.py) tests/e2e
 
 SERVERS := rabbitmq-server=rabbitmq-server /usr/lib/postgresql/*/bin/postgres=postgresql haproxy=haproxy
 
 .PHONY: run run-distributed test check format bench setup test-real test-compiled compile clean lock
 
 run: $(VENV)/.runtime            ## a federation with simulated sites, ready to call
+	-scripts/need.sh ffmpeg=ffmpeg     # for media; all else runs without it
 	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/ilaas demo $(ARGS)
 
 run-distributed: $(VENV)/.runtime   ## the same over RabbitMQ and PostgreSQL, several gateways behind HAProxy
-	scripts/need.sh $(SERVERS)
+	scripts/need.sh $(SERVERS) ffmpeg=ffmpeg
 	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/ilaas demo --distributed $(ARGS)
 
 test: setup                      ## every test that runs without a long build

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -7,10 +8,11 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aio_pika
+import aiormq
 import asyncpg
 import psutil
 import pytest
+from pamqp.commands import Basic
 
 from ilaas.app.local import PrivatePostgres, PrivateRabbitMQ
 from ilaas.app.local.child import Child, Program, free_ports, inherited
@@ -23,29 +25,27 @@ def plain(url: str) -> str:
 
 
 async def test_a_persistent_message_survives_a_restart_of_rabbitmq(rabbitmq: PrivateRabbitMQ, namespace: str) -> None:
-    async with await aio_pika.connect(rabbitmq.url) as connection:
-        channel = await connection.channel()
-        await channel.declare_queue(namespace, durable=True)
-        message = aio_pika.Message(b"kept", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
-        await channel.default_exchange.publish(message, routing_key=namespace)
+    connection = await aiormq.connect(rabbitmq.url)
+    channel = await connection.channel()
+    await channel.queue_declare(namespace, durable=True)
+    await channel.basic_publish(b"kept", routing_key=namespace, properties=Basic.Properties(delivery_mode=2))
+    await connection.close()
     rabbitmq.restart()
-    async with await aio_pika.connect(rabbitmq.url) as connection:
-        queue = await (await connection.channel()).get_queue(namespace)
-        got = await queue.get(timeout=5)
-        assert got is not None
-        assert got.body == b"kept"
-        await got.ack()
+    connection = await aiormq.connect(rabbitmq.url)
+    got = await (await connection.channel()).basic_get(namespace, no_ack=True)
+    assert got.body == b"kept"
+    await connection.close()
 
 
 async def test_a_killed_rabbitmq_comes_back_at_the_same_address(rabbitmq: PrivateRabbitMQ) -> None:
-    async with await aio_pika.connect(rabbitmq.url) as connection:
-        rabbitmq.kill()
-        assert not rabbitmq.running
-        with pytest.raises(ConnectionError):
-            await aio_pika.connect(rabbitmq.url)
+    connection = await aiormq.connect(rabbitmq.url)
+    rabbitmq.kill()
+    assert not rabbitmq.running
+    with pytest.raises(ConnectionError):
+        await aiormq.connect(rabbitmq.url)
+    await connection.close()
     assert rabbitmq.start() == rabbitmq.url
-    async with await aio_pika.connect(rabbitmq.url) as connection:
-        assert not connection.is_closed
+    await (await aiormq.connect(rabbitmq.url)).close()
 
 
 async def test_a_paused_rabbitmq_answers_nobody_and_goes_on_when_resumed(rabbitmq: PrivateRabbitMQ) -> None:
@@ -53,10 +53,11 @@ async def test_a_paused_rabbitmq_answers_nobody_and_goes_on_when_resumed(rabbitm
     rabbitmq.pause()
     until(lambda: psutil.Process(rabbitmq.pid).status() == psutil.STATUS_STOPPED, "a stopped process")
     with pytest.raises((TimeoutError, ConnectionError)):
-        await aio_pika.connect(rabbitmq.url, timeout=0.3)
+        await asyncio.wait_for(aiormq.connect(rabbitmq.url), 0.3)
     rabbitmq.resume()
-    async with await aio_pika.connect(rabbitmq.url, timeout=10) as connection:
-        assert not connection.is_closed
+    connection = await asyncio.wait_for(aiormq.connect(rabbitmq.url), 10)
+    assert not connection.is_closed
+    await connection.close()
 
 
 def test_rabbitmq_leaves_no_process_and_no_port_mapper_behind(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ class Topology:
             durable=True,
             arguments={
                 "x-single-active-consumer": True,
+                "x-queue-mode": "lazy",  # what waits is on disk, not in the broker's memory; newer brokers always do so
                 "x-max-length": MAX_TICKETS,
                 "x-overflow": "reject-publish",
                 "x-expires": UNUSED_MS,
