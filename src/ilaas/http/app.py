@@ -64,6 +64,7 @@ def build_app(sources: AppSources) -> FastAPI:
     async def health() -> Response:
         return await readiness()
 
+    @app.api_route("/", methods=_LOOK)  # workers of the speech service look here whether the server is up
     @app.api_route("/version", methods=_LOOK)
     async def version() -> dict[str, str]:
         return {"name": "ilaas", "version": sources.version}

@@ -316,3 +316,8 @@ async def test_a_worker_gets_jobs_for_what_it_runs_and_open_ones_when_it_takes_t
     await stt.transcribed(other)
     assert (await stt.call("GET", path, as_="open")).status_code == 404
     assert (await stt.store.client("strict")).last_job_at_s is not None
+
+
+async def test_a_worker_that_looks_whether_the_server_is_up_finds_it(stt: SttWorld) -> None:
+    for path in ("/", "/api", "/api/"):
+        assert (await stt.http.get(path, follow_redirects=True)).status_code == 200
