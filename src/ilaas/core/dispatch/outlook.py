@@ -12,6 +12,9 @@ from ilaas.core.dispatch.state import Entry, Slot
 from ilaas.core.dispatch.waiting import Waiting
 from ilaas.core.values import RequestClass
 
+ROUNDS = 8
+"""Of the estimate of those who will come and go first."""
+
 
 @dataclass(slots=True)
 class Outlook:
@@ -29,7 +32,7 @@ class Outlook:
         if entry.private_only:
             own = sum(slot.in_flight for slot in self.fleet.slots.values() if slot.owner == organisation)
             return wait_s(own_ahead, predictor.share_of(own, now))
-        ahead = own_ahead + self._others_ahead(entry, own_ahead)
+        ahead = own_ahead + self._others_ahead(entry, own_ahead, now)
         if entry.batch:
             rate = predictor.batch_rate(self.spec.policy.ageing_share, now)
             return wait_s(ahead + self.waiting.interactive.live, rate)
@@ -39,7 +42,7 @@ class Outlook:
         """Where a waiting ticket stands."""
         ahead = own_ahead = self._own_ahead(entry)
         if not entry.private_only:
-            ahead += int(self._others_ahead(entry, own_ahead))
+            ahead += int(self._others_ahead(entry, own_ahead, now))
             if entry.batch:
                 ahead += self.waiting.interactive.live
         return QueuePosition(ahead=ahead, predicted_wait_s=self.wait_s(entry, now))
@@ -75,15 +78,26 @@ class Outlook:
         lane = self.waiting.lanes.get(entry.ticket.organisation)
         return lane.ahead_of(entry) if lane is not None else 0
 
-    def _others_ahead(self, entry: Entry, own_ahead: int) -> float:
-        """Tickets of other organisations that are served before it, under fair queueing."""
+    def _others_ahead(self, entry: Entry, own_ahead: int, now: float) -> float:
+        """Tickets of other organisations that are served before it, under fair queueing.
+
+        Never more than its organisation's share leaves them. Below that: those who wait now, and those who will come
+        while it waits; how many these are and how long it waits depend on each other, so a few rounds are made.
+        """
         organisation = entry.ticket.organisation
         queue = self.waiting.queue_of(entry)
         others = queue.live - queue.waiting_of(organisation)
         if others <= 0:
             return 0.0
-        share = queue.waiting_weight(organisation) / queue.weight(organisation)
-        return min(float(others), (own_ahead + 1) * share)
+        share = (own_ahead + 1) * queue.waiting_weight(organisation) / queue.weight(organisation)
+        ahead = min(float(others), share)
+        coming = 0.0 if entry.batch else self.predictor.arrival_rate(now) * others / queue.live
+        release = self.predictor.release_rate(now)
+        for _ in range(ROUNDS):
+            if ahead >= share or not coming:
+                break
+            ahead = min(others + coming * wait_s(own_ahead + ahead, release), share)
+        return ahead
 
 
 def server_view(slot: Slot, now: float) -> ServerView:

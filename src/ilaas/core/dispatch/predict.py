@@ -91,6 +91,10 @@ class Predictor:
         """An interactive request came."""
         self._arrivals.count(now)
 
+    def arrival_rate(self, now: float) -> float:
+        """Interactive requests per second."""
+        return self._arrivals.per_second(now)
+
     def release_rate(self, now: float) -> float:
         """Slots given back per second."""
         return self.interactive.in_flight / self.interactive.duration_s(
