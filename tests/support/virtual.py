@@ -180,7 +180,14 @@ class _Process:
         self.name = name
         self.alive = True
         self.paused = False
+        self.ahead_s = broker.world.random.uniform(-1e6, 1e6)
+        """Its clock against that of the world: no process knows another's."""
         self._held: list[Callable[[], None]] = []
+
+    @property
+    def now(self) -> float:
+        """By its own clock."""
+        return self.world.now + self.ahead_s
 
     def hear(self, what: Callable[[], None]) -> None:
         """Now, or when the process goes on."""
@@ -211,7 +218,7 @@ class VirtualDispatcher(_Process):
         self.core = Dispatcher(name)
         self._models = list(catalogue.models)
         self._active: dict[str, int] = {}
-        self.core.configure(catalogue, weights, self.world.now)
+        self.core.configure(catalogue, weights, self.now)
         broker.processes[name] = self
         self.link(up=True)
         self._tick()
@@ -227,7 +234,7 @@ class VirtualDispatcher(_Process):
             self._session += 1
             self.name = f"{self._base}-{self._session}"
         self.broker.processes[self.name] = self
-        self.core.link(self.name, self.world.now, up=up)
+        self.core.link(self.name, self.now, up=up)
         if up:
             for model in self._models:
                 self._subscribe(model)
@@ -239,7 +246,7 @@ class VirtualDispatcher(_Process):
     def _tick(self) -> None:
         if not self.alive:
             return
-        self.hear(lambda: (self.core.tick(self.world.now), self.flush()))
+        self.hear(lambda: (self.core.tick(self.now), self.flush()))
         self.world.after(TICK_S, self._tick)
 
     def _beat(self) -> None:
@@ -249,7 +256,7 @@ class VirtualDispatcher(_Process):
         self.world.after(1.0, self._beat)
 
     def _tell(self) -> None:
-        body = self.core.news(self.world.now)
+        body = self.core.news(self.now)
         self.broker.news(self.name, lambda process: process.news_came(body))
 
     def flush(self) -> None:
@@ -266,19 +273,19 @@ class VirtualDispatcher(_Process):
 
     def delivery(self, model: str, tag: int, body: bytes, active: int) -> None:
         self._active[model] = active
-        self.core.delivery(model, tag, body, self.world.now)
+        self.core.delivery(model, tag, body, self.now)
         self.flush()
 
     def letter(self, body: bytes) -> None:
-        self.core.letter(body, self.world.now)
+        self.core.letter(body, self.now)
         self.flush()
 
     def news_came(self, body: bytes) -> None:
-        self.core.news_came(body, self.world.now)
+        self.core.news_came(body, self.now)
         self.flush()
 
     def gateway_beat(self, gateway: str) -> None:
-        self.core.gateway_lives(gateway, self.world.now)
+        self.core.gateway_lives(gateway, self.now)
 
     def kill(self) -> None:
         self.alive = False
@@ -335,7 +342,7 @@ class VirtualGateway(_Process):
         self.failing: Callable[[str], bool] = lambda _server: False
         """Whether a server that is sent a request fails it."""
         self.on_end: Callable[[Story], None] = lambda _story: None
-        self.core.configure(catalogue, self.world.now)
+        self.core.configure(catalogue, self.now)
         broker.processes[name] = self
         self.link(up=True)
         self._tick()
@@ -343,7 +350,7 @@ class VirtualGateway(_Process):
 
     def link(self, *, up: bool) -> None:
         if self.alive:
-            self._tell(self.core.link(self.world.now, up=up))
+            self._tell(self.core.link(self.now, up=up))
             if up:
                 self.broker.news(self.name, self._greet)
             self.flush()
@@ -354,7 +361,7 @@ class VirtualGateway(_Process):
 
     def _tick(self) -> None:
         if self.alive:
-            self.hear(lambda: (self._tell(self.core.tick(self.world.now)), self.flush()))
+            self.hear(lambda: (self._tell(self.core.tick(self.now)), self.flush()))
             self.world.after(TICK_S, self._tick)
 
     def _beat(self) -> None:
@@ -370,18 +377,18 @@ class VirtualGateway(_Process):
             self.broker.letter(self.name, to, body)
 
     def letter(self, body: bytes) -> None:
-        self._tell(self.core.letter(body, self.world.now))
+        self._tell(self.core.letter(body, self.now))
         self.flush()
 
     def news_came(self, body: bytes) -> None:
-        self.core.news_came(body, self.world.now)
+        self.core.news_came(body, self.now)
         self.flush()
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def request(self, ticket: Ticket, service_s: float) -> Story:
         story = self.stories[ticket.id] = Story(ticket, self.world.now, service_s)
-        self._tell(self.core.submit(ticket, self.world.now))
+        self._tell(self.core.submit(ticket, self.now))
         self.flush()
         return story
 
@@ -402,7 +409,7 @@ class VirtualGateway(_Process):
                 story.ended.append(effect.reason)
                 self.on_end(story)
             elif story.ended and story.ended[-1] != "retried":
-                self.core.abandon(effect.ticket, self.world.now)
+                self.core.abandon(effect.ticket, self.now)
             else:
                 self._serve(story, effect)
 
@@ -423,7 +430,7 @@ class VirtualGateway(_Process):
         settlement = Settlement(
             ticket_id=story.ticket.id, outcome=outcome, tokens=story.ticket.estimated_tokens, retry=fails
         )
-        self._tell(self.core.settle(story.ticket, settlement, self.world.now))
+        self._tell(self.core.settle(story.ticket, settlement, self.now))
         self.flush()
         if not fails:
             self.on_end(story)
@@ -464,7 +471,8 @@ class Federation:
     def request(self, gateway: int = 0, model: str = "m", service_s: float = 1.0, **fields: object) -> Story:
         self._number += 1
         wanted = {"organisation": "a", "estimated_tokens": 100, **fields}
-        ticket = Ticket(id=f"t{self._number}", model=model, arrived_s=self.world.now, **wanted)  # type: ignore[arg-type]
+        arrived_s = self.gateways[gateway].now
+        ticket = Ticket(id=f"t{self._number}", model=model, arrived_s=arrived_s, **wanted)  # type: ignore[arg-type]
         return self.gateways[gateway].request(ticket, service_s)
 
     def owner(self, model: str = "m") -> VirtualDispatcher:
@@ -484,7 +492,8 @@ class Federation:
             if gateway.alive:
                 assert gateway.core.counts() == (0, 0), gateway.name
         for model in self.catalogue.models:
-            view = next(view for view in self.owner(model).core.views(self.world.now) if view.model == model)
+            owner = self.owner(model)
+            view = next(view for view in owner.core.views(owner.now) if view.model == model)
             assert view.running == 0, view
             assert not any(view.queued.values()), view
             assert len(self.broker.queues[model].unacked) <= 1, "only the baton is held"

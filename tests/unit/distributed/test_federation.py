@@ -274,3 +274,19 @@ def test_a_desk_that_hears_of_a_newer_owner_lets_go() -> None:
     assert desk.role is Role.OWNING
     assert desk.superseded(desk.epoch + 1)
     assert not desk.superseded(desk.epoch)
+
+
+def test_clocks_may_differ_and_jump() -> None:
+    """Only durations are written: who waits keeps its place and its deadline, whatever the clocks say."""
+    federation = Federation(model(server("s1", 1)), gateways=2, dispatchers=2)
+    federation.request(0, service_s=10.0)
+    federation.world.run(1)
+    first = federation.request(0, service_s=1.0)
+    federation.world.run(1)
+    second = federation.request(1, service_s=1.0)
+    federation.world.run(1)
+    federation.owner().kill()  # the next owner's clock is days away
+    federation.world.run(20)
+    assert first.ended == second.ended == ["completed"]
+    assert first.granted_s[0] < second.granted_s[0]
+    federation.at_rest()
