@@ -123,6 +123,7 @@ async def test_servers_are_added_drained_resumed_and_removed_with_no_restart(gat
         "--id",
         "added",
     )
+    await gateway.ilaas("organisation", "add", "uni-b")
     assert (await gateway.ilaas("server", "add", "mistral", *where)).strip() == "added"
     await gateway.becomes(gateway.servers, lambda found: found.get("added") == "up", "the added server is up")
 

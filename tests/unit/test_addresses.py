@@ -159,7 +159,38 @@ def test_a_name_that_does_not_resolve_is_refused() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "[::1]", "10.0.0.5", "gpu.internal"])
 def test_private_addresses_pass_where_the_operator_allows_them(host: str) -> None:
-    check(f"http://{host}", allow_private=True)
+    check_public_url(f"http://{host}", allow_private=True, resolve=lambda host, port: ["10.0.0.9"])
+
+
+def test_a_private_name_that_does_not_resolve_yet_passes_where_the_operator_allows_it() -> None:
+    check_public_url("http://gpu.internal", allow_private=True, resolve=lambda host, port: [])
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "[fe80::1]",
+        "[::ffff:169.254.169.254]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[fd00:ec2::254]",
+        "100.100.100.200",
+        "168.63.129.16",
+    ],
+)
+def test_link_local_and_metadata_addresses_are_refused_even_where_private_ones_are_allowed(host: str) -> None:
+    with pytest.raises(InvalidRequest, match="never allowed"):
+        check(f"http://{host}", allow_private=True)
+
+
+def test_a_name_of_a_metadata_address_is_refused_even_where_private_ones_are_allowed() -> None:
+    with pytest.raises(InvalidRequest, match="never allowed"):
+        check_public_url("http://gpu.internal", allow_private=True, resolve=lambda host, port: ["169.254.169.254"])
+
+
+def test_the_refusal_of_a_private_address_names_the_option_that_allows_it() -> None:
+    with pytest.raises(InvalidRequest, match="--allow-private"):
+        check("http://10.0.0.5", allow_private=False)
 
 
 def test_the_port_of_the_scheme_is_resolved_when_none_is_given() -> None:

@@ -113,7 +113,8 @@ def test_every_outcome_is_counted_in_one_column(outcome):
     good, left, refused = (
         outcome is Outcome.COMPLETED,
         outcome.startswith("client_left"),
-        outcome.startswith(("refused", "rejected")) or outcome in ("queue_timeout", "upstream_rejected"),
+        outcome.startswith(("refused", "rejected"))
+        or outcome in ("queue_timeout", "upstream_rejected", "upstream_busy"),
     )
     assert column == (0 if good else 1 if left else 2 if refused else 3)
 
@@ -121,6 +122,32 @@ def test_every_outcome_is_counted_in_one_column(outcome):
 def test_refusals_before_the_queue_are_shown_when_there_are_any():
     assert "before the queue" not in drawn(state())
     assert "before the queue" in drawn(state(rejected={"invalid_api_key": 4}))
+
+
+@pytest.mark.parametrize("height", range(12, 60, 7))
+def test_the_view_fits_the_screen_and_its_end_is_never_cut(height):
+    calm = [
+        model(*(server(id=f"calm-{at}", failed=0) for at in range(6)), model=f"m{n}", state="available", queued={})
+        for n in range(6)
+    ]
+    ill = model(
+        *(server(id=f"calm-{at}", failed=0) for at in range(9)), server(id="ill", state="down"), model="busy-one"
+    )
+    console = Console(width=100, file=io.StringIO(), color_system=None)
+    console.print(render(state(*calm, ill), 100, None, height))
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) <= height
+    assert lines[-1].startswith("batch")
+    assert any("busy-one" in line for line in lines), "what needs a look comes first"
+    assert any("ill" in line and "down" in line for line in lines) or height < 14
+    assert any("not shown" in line for line in lines) == (height < 62)
+
+
+def test_on_a_screen_that_is_high_enough_nothing_is_left_out_and_the_order_stays():
+    models = [model(server(), model="a", state="available", queued={}), model(server(), model="b")]
+    console = Console(width=100, file=io.StringIO(), color_system=None)
+    console.print(render(state(*models), 100, None, 30))
+    assert console.file.getvalue() == drawn(state(*models))
 
 
 NUMBERS = st.none() | st.integers(0, 10**7)

@@ -34,15 +34,36 @@ _FORBIDDEN = tuple(
 )
 
 
+_NEVER = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "169.254.0.0/16",  # link-local, with the metadata address of most clouds
+        "fe80::/10",
+        "fd00:ec2::254/128",  # AWS's metadata address
+        "100.100.100.200/32",  # Alibaba's
+        "168.63.129.16/32",  # Azure's host
+        "192.0.0.192/32",  # Oracle's metadata address
+    )
+)
+"""Refused even where private addresses are allowed: no inference server is there, and a cloud's secrets are."""
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
 def check_public_url(url: str, *, allow_private: bool, resolve: Callable[[str, int], Sequence[str]]) -> None:
     """Let pass only http(s) URLs without credentials whose host has global unicast addresses only.
 
-    With `allow_private` only the form is checked. `resolve` gives the addresses of a host and port, or raises OSError.
-    Raises InvalidRequest (param `url`), whose message never repeats the URL.
+    With `allow_private` only the form is checked, and that it is no link-local or metadata address. `resolve` gives the
+    addresses of a host and port, or raises OSError. Raises InvalidRequest (param `url`); it never repeats the URL.
     """
     host, port = _host_and_port(url)
     if not allow_private:
         public_addresses(host, port, allow_private=False, resolve=resolve)
+        return
+    try:
+        addresses = _addresses(host, port, resolve)
+    except InvalidRequest:
+        return  # a name of a network that is not there yet
+    _refuse_never(addresses)
 
 
 def public_addresses(
@@ -52,18 +73,43 @@ def public_addresses(
 
     Raises InvalidRequest (param `url`) when there is none, or, unless `allow_private`, when one is not global unicast.
     """
-    try:
-        literal = ipaddress.ip_address(host)
-    except ValueError:
-        addresses = _resolved(host, port, resolve)
-    else:
-        addresses = [literal]
+    addresses = _addresses(host, port, resolve)
+    _refuse_never(addresses)
     if not allow_private and not all(map(_is_public, addresses)):
         raise _refusal(
             "points to an address that is not public (private network, this machine, or reserved). "
-            "Use a public address, or let the operator set allow_private_addresses."
+            "Use a public address, or allow private ones: with --allow-private on the command line, or with "
+            "allow_private_addresses in the configuration file."
         )
     return [str(address) for address in addresses]
+
+
+def _addresses(
+    host: str, port: int, resolve: Callable[[str, int], Sequence[str]]
+) -> Sequence[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    try:
+        return [ipaddress.ip_address(host)]
+    except ValueError:
+        return _resolved(host, port, resolve)
+
+
+def _refuse_never(addresses: Sequence[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> None:
+    for address in map(_embedded, addresses):
+        if any(address.version == network.version and address in network for network in _NEVER):
+            raise _refusal(
+                "points to an address that is not public but link-local, or a cloud's metadata: that is never allowed. "
+                "Use the address at which the server is reached over the network."
+            )
+
+
+def _embedded(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one stands for, when it does."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in _NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
 
 
 def system_resolve(host: str, port: int) -> Sequence[str]:

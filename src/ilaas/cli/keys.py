@@ -33,7 +33,7 @@ Count = Annotated[int | None, typer.Option(min=0, metavar="N")]
 )
 def create(
     *,
-    organisation: Annotated[str, typer.Option(help="The organisation it belongs to; made when it is new.")],
+    organisation: Annotated[str, typer.Option(help="The organisation it belongs to.")],
     project: Annotated[str, typer.Option(help="The project it belongs to; made when it is new.")],
     name: Annotated[str, typer.Option(help="Its name in the project: who or what uses it.")],
     priority: Annotated[int, typer.Option(help="Order inside the organisation: higher goes first.")] = 0,
@@ -59,7 +59,7 @@ def create(
     config: ConfigFile = None,
 ) -> None:
     """Create a key. Prints its secret on standard output, and nothing else there: it is never shown again."""
-    from ilaas.cli.place import Office, find_place, work
+    from ilaas.cli.place import Office, check_organisation, find_place, work
     from ilaas.core.quota.limits import Limits
     from ilaas.services.administration import NewKey
 
@@ -83,6 +83,7 @@ def create(
     )
 
     async def job(office: Office) -> str:
+        await check_organisation(office, organisation, "organisation")
         secret, key = await office.admin.create_key(new, actor=office.actor)
         until = f", until {shown_time(key.expires_at_s)} UTC" if key.expires_at_s else ""
         say(f"Created {key.id} for {organisation}/{project}/{name}{until}. The secret below is not shown again.")

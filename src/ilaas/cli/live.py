@@ -15,6 +15,9 @@ from ilaas.cli.live_view import Rates, State, plain_line, render
 
 __all__ = ["RateMeter", "Rates", "State", "http_fetch", "plain_line", "render", "run_live"]
 
+_LEAST_LINES = 12
+"""Shown even where something above takes all the screen."""
+
 
 class RateMeter:
     """Rates over the last few seconds, so that the numbers can be read."""
@@ -72,7 +75,8 @@ async def run_live(
             if state is None:
                 view: RenderableType = Text("the gateway does not answer; waiting for it", style="bold red")
             else:
-                view = render(state, console.width, meter.add(state, clock()))
+                height = console.height - (0 if top is None else len(console.render_lines(top)))
+                view = render(state, console.width, meter.add(state, clock()), max(_LEAST_LINES, height))
             live.update(view if top is None else Group(top, view), refresh=True)
             await sleep(0.5)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,15 +55,54 @@ class Rates:
         return cls(requests / seconds, tokens / seconds)
 
 
-def render(state: State, width: int, rates: Rates | None = None) -> RenderableType:
-    """The whole view as tables, `width` columns wide."""
+def render(state: State, width: int, rates: Rates | None = None, height: int | None = None) -> RenderableType:
+    """The whole view as tables, `width` columns wide; where it has more lines than `height`, calm servers are left out.
+
+    What needs a look stays: models that are not available or queue, servers that are not up or failed.
+    """
+    shown, left_out = _fitting(state.get("models", ()), None if height is None else height - _frame_lines(state))
+    more = [Text(f"  {left_out}: not shown on a screen of this height", style="dim")] if left_out else []
     return Group(
         _header(state, rates or Rates()),
         _names(width),
-        *(_model(model, width) for model in state.get("models", ())),
+        *(_model(model, width) for model in shown),
+        *more,
         Rule(style="bright_black"),
         _requests(state, width),
     )
+
+
+def _frame_lines(state: State) -> int:
+    """Lines around the models: header, names, rule, the table of requests, and the one that says what is left out."""
+    return 5 + len(_CLASSES) + 1 + bool(sum(state.get("rejected", {}).values()))
+
+
+def _fitting(models: Sequence[State], lines: int | None) -> tuple[list[State], str]:
+    """Models as they fit into so many lines, and what of them does not, in words."""
+    if lines is None or sum(1 + max(1, len(model["servers"])) for model in models) <= lines:
+        return list(models), ""
+    ordered = sorted(models, key=_calm)
+    shown: list[State] = []
+    servers = 0
+    for model in ordered:
+        if lines < 2:
+            servers += len(model["servers"])
+            continue
+        kept = sorted(model["servers"], key=lambda server: server["state"] == "up" and not server["failed"])
+        kept = kept[: lines - 1]
+        servers += len(model["servers"]) - len(kept)
+        lines -= 1 + max(1, len(kept))
+        shown.append({**model, "servers": kept})
+    hidden = len(ordered) - len(shown)
+    words = [
+        f"{count} {name}{'s' if count > 1 else ''}" for count, name in ((hidden, "model"), (servers, "server")) if count
+    ]
+    return shown, " and ".join(words)
+
+
+def _calm(model: State) -> bool:
+    queued = sum(model["queued"].values())
+    return model["state"] == "available" and not queued and all(each["state"] == "up" for each in model["servers"])
 
 
 def plain_line(state: State, rates: Rates) -> str:

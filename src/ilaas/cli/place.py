@@ -9,6 +9,7 @@ import getpass
 import json
 import os
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import structlog
 
 from ilaas.adapters.addresses import check_public_url, system_resolve
 from ilaas.adapters.secret import load_secret
@@ -58,6 +60,8 @@ class Place:
 
 def find_place(state_dir: Path | None, config: Path | None, environ: Mapping[str, str] = os.environ) -> Place:
     """The place that the options and the environment mean. Raises ConfigError."""
+    if not structlog.is_configured():  # else events are told on standard output, which holds results only
+        structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     if config is not None:
         settings = load_config(config, environ)
         return Place(replace(settings, state_dir=state_dir) if state_dir else settings, configured=True)
@@ -135,6 +139,22 @@ def work(place: Place, job: Callable[[Office], Awaitable[T]], *, private_address
             return await job(opened)
 
     return asyncio.run(run())
+
+
+async def check_organisation(opened: Office, name: str, param: str) -> None:
+    """Raises NotFound for one that neither the store nor the file knows; without any, it is the first."""
+    settings = opened.place.settings
+    known = {each.name for each in settings.organisations}
+    known |= {server.owner for model in settings.models for server in model.servers}
+    known |= (await opened.store.directory()).organisations.keys()
+    if not known or name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)[:20]
+    raise NotFound(
+        f"There is no organisation '{name}'. Known: {', '.join(near)}{', …' if len(near) < len(known) else ''}. "
+        f"A new one is made by 'ilaas organisation add {name}'.",
+        param=param,
+    )
 
 
 def must_exist(place: Place) -> None:

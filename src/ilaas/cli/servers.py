@@ -71,7 +71,7 @@ def add(
     config: ConfigFile = None,
 ) -> None:
     """Add a server to a model. Prints its id."""
-    from ilaas.cli.place import Office, choose, find_place, work
+    from ilaas.cli.place import Office, check_organisation, choose, find_place, work
     from ilaas.services.administration import NewServer
 
     place = find_place(state_dir, config)
@@ -94,6 +94,7 @@ def add(
     )
 
     async def job(office: Office) -> str:
+        await check_organisation(office, owner, "owner")
         return (await office.admin.add_server(new, actor=office.actor)).spec.id
 
     server_id = work(place, job, private_addresses=allow_private)

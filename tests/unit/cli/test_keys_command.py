@@ -135,3 +135,15 @@ def test_each_change_is_audited_with_the_person_who_typed_it(
         table = next(name for (name,) in database.execute("SELECT name FROM sqlite_master") if "audit" in name)
         actors = {actor for (actor,) in database.execute(f"SELECT actor FROM {table}")}
     assert actors == {"cli:dupont"}
+
+
+def test_a_mistyped_organisation_is_refused_with_the_known_ones_and_a_new_one_can_be_added(
+    ilaas: Ilaas, config: Path
+) -> None:
+    who = ("--organisation", "uni-lylle", "--project", "p", "--name", "n", "--config", str(config))
+    refused = ilaas("key", "create", *who)
+    assert (refused.code, refused.out) == (1, "")
+    assert "uni-lille" in refused.err
+    assert "ilaas organisation add uni-lylle" in refused.err
+    assert ilaas("organisation", "add", "uni-lylle", "--config", str(config)).code == 0
+    assert ilaas("key", "create", *who).code == 0

@@ -121,7 +121,9 @@ def test_a_state_folder_alone_leads_to_the_configuration_it_was_served_with(
 
 
 def test_keys_can_be_revoked_while_the_configuration_is_broken(ilaas: Ilaas, config: Path) -> None:
-    secret = ilaas("key", "create", "--organisation", "o", "--project", "p", "--name", "n", "--config", str(config))
+    secret = ilaas(
+        "key", "create", "--organisation", "uni-lyon", "--project", "p", "--name", "n", "--config", str(config)
+    )
     remember_config(load_config(config, {}))
     config.write_text("models: [")
     result = ilaas("key", "revoke", secret.out.strip(), "--state-dir", "state")
@@ -184,3 +186,15 @@ workloads:
     assert sorted(path.suffix for path in written) == [".json", ".png"]
     assert all(path.stat().st_size for path in written)
     assert json.loads(next(path for path in written if path.suffix == ".json").read_text())["scenario"] == "small"
+
+
+def test_events_that_commands_log_are_told_on_standard_error(tmp_path: Path) -> None:
+    program = """
+import structlog
+from ilaas.cli.place import find_place
+find_place(None, None, {})
+structlog.get_logger().info("it_happened")
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert said.stdout == ""
+    assert "it_happened" in said.stderr

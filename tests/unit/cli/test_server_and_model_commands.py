@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.cli.conftest import Ilaas
 
-ADD = ("--url", "https://gpu.example.fr", "--site", "reims", "--owner", "uni-reims", "--allow-private")
+ADD = ("--url", "https://gpu.example.fr", "--site", "reims", "--owner", "uni-lille", "--allow-private")
 
 
 def servers(ilaas: Ilaas, config: Path) -> dict[str, dict[str, Any]]:
@@ -43,7 +43,7 @@ def test_an_added_server_is_listed_with_the_models_served_name_until_it_is_remov
     assert added.code == 0
     server_id = added.out.strip()
     found = servers(ilaas, config)[server_id]
-    assert (found["model"], found["owner"], found["from_file"]) == ("mistral", "uni-reims", False)
+    assert (found["model"], found["owner"], found["from_file"]) == ("mistral", "uni-lille", False)
     assert ilaas("server", "remove", server_id, "--config", str(config)).code == 0
     assert server_id not in servers(ilaas, config)
 
@@ -71,7 +71,7 @@ def test_an_address_of_a_private_network_needs_to_be_allowed(ilaas: Ilaas, confi
 
 
 def test_a_drained_server_shows_it_and_is_resumed(ilaas: Ilaas, config: Path) -> None:
-    ilaas("key", "create", "--organisation", "o", "--project", "p", "--name", "n", "--config", str(config))
+    ilaas("key", "create", "--organisation", "uni-lille", "--project", "p", "--name", "n", "--config", str(config))
     assert ilaas("server", "drain", "lyon-1", "--config", str(config)).code == 0
     assert servers(ilaas, config)["lyon-1"]["state"] == "draining"
     assert ilaas("server", "resume", "lyon-1", "--config", str(config)).code == 0
@@ -79,7 +79,7 @@ def test_a_drained_server_shows_it_and_is_resumed(ilaas: Ilaas, config: Path) ->
 
 
 def test_draining_an_unknown_server_is_refused_with_near_names(ilaas: Ilaas, config: Path) -> None:
-    ilaas("key", "create", "--organisation", "o", "--project", "p", "--name", "n", "--config", str(config))
+    ilaas("key", "create", "--organisation", "uni-lille", "--project", "p", "--name", "n", "--config", str(config))
     result = ilaas("server", "drain", "lyon1", "--config", str(config))
     assert result.code == 1
     assert "'lyon-1'" in result.err
@@ -119,3 +119,10 @@ def test_a_warning_leaves_the_exit_code_at_0(ilaas: Ilaas, config: Path) -> None
     result = ilaas("config", "check", str(config))
     assert result.code == 0
     assert "Warning: " in result.err
+
+
+def test_a_server_of_an_organisation_that_nobody_knows_is_refused(ilaas: Ilaas, config: Path) -> None:
+    options = [*ADD[:5], "uni-lion", *ADD[6:]]
+    refused = ilaas("server", "add", "mistral", *options, "--config", str(config))
+    assert refused.code == 1
+    assert "uni-lyon" in refused.err

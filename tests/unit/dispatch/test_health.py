@@ -88,6 +88,17 @@ def test_good_checks_bring_a_probed_server_up_without_a_request() -> None:
     assert desk.state("s1") == "up"
 
 
+def test_a_good_check_halves_what_is_left_of_a_pause() -> None:
+    desk = Desk(server("s1"), down_s=8.0)
+    desk.down("s1")
+    desk.wait(2)
+    desk.check("s1", ok=True)
+    desk.wait(2.75)
+    assert desk.state("s1") == "down"
+    desk.wait(0.25)
+    assert desk.state("s1") == "probing"
+
+
 def test_each_relapse_doubles_the_pause_up_to_a_minute() -> None:
     desk = Desk(server("s1"), down_s=5.0)
     desk.down("s1")

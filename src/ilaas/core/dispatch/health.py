@@ -85,8 +85,13 @@ class Health:
         return probe and self.state is HealthState.PROBING and self._go_down(now)
 
     def checked(self, now: float, *, ok: bool) -> bool:
-        """One active check. While the breaker's pause lasts, a good one proves nothing: requests failed."""
+        """One active check. While the breaker's pause lasts, a good one proves nothing, since requests failed.
+
+        It speaks for another try, though: what is left of the pause is halved.
+        """
         if self.state is HealthState.DOWN:
+            if ok and self.down_until_s > now:
+                self.down_until_s = now + (self.down_until_s - now) / 2
             return False
         if ok:
             self._check_failures = 0
