@@ -13,8 +13,12 @@ import ilaas
 from ilaas.app.local.child import Child, Program, free_ports, inherited, listens, missing, private_folder
 from ilaas.core.errors import ConfigError
 
-CONFIGURATION = Path(ilaas.__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
-"""Of the source's checkout; an installed package has no such file."""
+_PLACE = Path("deploy") / "haproxy" / "haproxy.cfg"
+CONFIGURATION = next(
+    (folder / _PLACE for folder in Path(ilaas.__file__).parents if (folder / _PLACE).exists()),
+    Path(ilaas.__file__).parents[2] / _PLACE,
+)
+"""Of the source's checkout, where the compiled copy of the package lies deeper; an installed package has none."""
 
 _START_S = 15.0
 _END_S = 5.0
