@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from ilaas.app.metric_specs import MAX_ORGANISATIONS, METRICS, SPECS, Kind
-from ilaas.app.metrics import MODEL_STATES, SERVER_STATES, Observed, ProcessGauges, Snapshot, state
+from ilaas.app.metrics import MODEL_STATES, SERVER_STATES, BrokerGauges, Observed, ProcessGauges, Snapshot, state
 from ilaas.app.observe import LoopLag, configure_logging
 from ilaas.core.dispatch.events import ModelView, ServerView
 from ilaas.core.usage import UsageRecord
@@ -118,6 +119,20 @@ def value(source: Observed, name: str, **labels: str) -> float | None:
     return samples(source).get((name, frozenset(labels.items())))
 
 
+def test_a_part_behind_a_broker_shows_its_connection_its_models_and_its_credits():
+    _, source = observed()
+    assert value(source, "ilaas_broker_connected") is None
+    gauges = BrokerGauges(connected=True, strange=3, owned=2, credits={"m": 7})
+    source = replace(source, broker=lambda: gauges)
+    assert value(source, "ilaas_broker_connected") == 1
+    assert value(source, "ilaas_broker_faults_total") == 3
+    assert value(source, "ilaas_models_owned") == 2
+    assert value(source, "ilaas_credits", model="m") == 7
+    source = replace(source, broker=lambda: replace(gauges, connected=False, owned=None))
+    assert value(source, "ilaas_broker_connected") == 0
+    assert value(source, "ilaas_models_owned") is None
+
+
 def test_requests_are_counted_by_model_class_and_outcome():
     accounting, source = observed()
     accounting.finished(record())
@@ -197,6 +212,7 @@ def test_a_page_holds_every_metric_of_the_table_with_its_labels_and_no_other():
     accounting, source = observed(view(server()))
     accounting.finished(record())
     accounting.rejected("x")
+    source = replace(source, broker=lambda: BrokerGauges(connected=True, strange=0, owned=1, credits={"m": 1}))
     text = Snapshot.take(source).text().decode()
     found = {}
     for family in text_string_to_metric_families(text):

@@ -14,6 +14,7 @@ from ilaas.adapters.monitor import Monitor, MonitorOptions
 from ilaas.adapters.rabbit.broker import RabbitBroker
 from ilaas.adapters.rabbit.dispatching import RabbitDispatching
 from ilaas.adapters.rabbit.topology import Topology
+from ilaas.app.metrics import BrokerGauges, no_broker
 from ilaas.app.settings import Role, Settings
 from ilaas.core.catalogue import Catalogue
 from ilaas.core.dispatch.events import ModelView
@@ -45,6 +46,8 @@ class GatewayDispatch:
     """Beside the requests, among them the one that watches servers where this process decides."""
     ready: Callable[[], bool] = _always
     """Whether requests can be dispatched."""
+    gauges: Callable[[], BrokerGauges | None] = no_broker
+    """What is seen of the broker."""
     gossip: Gossip | None = None
     """To the other gateways; None when there are none."""
     leave: Callable[[], Awaitable[None]] = _nothing
@@ -59,6 +62,13 @@ class Deciding:
 
     dispatching: RabbitDispatching
     monitor: Monitor
+
+    def gauges(self) -> BrokerGauges:
+        """What is seen of the broker."""
+        link = self.dispatching
+        return BrokerGauges(
+            connected=link.connected, strange=link.strange(), owned=len(link.owned()), credits=link.credits()
+        )
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -89,6 +99,7 @@ def build_gateway_dispatch(
             views=rabbit.views,
             jobs=(("broker", rabbit.run),),
             ready=rabbit.ready,
+            gauges=lambda: _gauges(rabbit, None),
             gossip=rabbit,
             close=rabbit.close,
         )
@@ -113,6 +124,7 @@ def build_gateway_dispatch(
         views=rabbit.views,
         jobs=(("broker", rabbit.run), *deciding.jobs),
         ready=rabbit.ready,
+        gauges=lambda: _gauges(rabbit, deciding.dispatching),
         gossip=rabbit,
         leave=deciding.dispatching.leave,
         close=close,
@@ -127,6 +139,12 @@ def build_deciding(settings: Settings, catalogue: Callable[[], Catalogue], clock
     owned = _Owned(catalogue, dispatching.owned)
     monitor = Monitor(owned, dispatching.report, dispatching.check, _options(settings))
     return Deciding(dispatching=dispatching, monitor=monitor)
+
+
+def _gauges(link: RabbitBroker, deciding: RabbitDispatching | None) -> BrokerGauges:
+    strange = link.strange() + (deciding.strange() if deciding is not None else 0)
+    owned = len(deciding.owned()) if deciding is not None else None
+    return BrokerGauges(connected=link.connected, strange=strange, owned=owned, credits=link.credits())
 
 
 class _Owned:

@@ -133,5 +133,5 @@ def _watcher(settings: Settings, run: Run, reconcile: Reconcile) -> ConfigWatche
 
 
 def _ops_config(deciding: Deciding) -> uvicorn.Config:
-    sources = dispatcher_sources(deciding.dispatching, time.time())
+    sources = dispatcher_sources(deciding.dispatching, time.time(), deciding.gauges)
     return uvicorn.Config(build_ops_app(sources), ws="none", lifespan="off", log_config=None, access_log=False)

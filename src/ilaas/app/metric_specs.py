@@ -104,6 +104,20 @@ METRICS: tuple[MetricSpec, ...] = (
     ),
     MetricSpec("ilaas_server_served_total", Kind.COUNTER, _SERVER, "Requests the server answered."),
     MetricSpec("ilaas_server_failed_total", Kind.COUNTER, _SERVER, "Requests that failed by the server's fault."),
+    MetricSpec("ilaas_broker_connected", Kind.GAUGE, (), "1 while connected to RabbitMQ; absent where none is used."),
+    MetricSpec(
+        "ilaas_broker_faults_total",
+        Kind.COUNTER,
+        (),
+        "Messages of other parts that made no sense, or came from an owner of the past.",
+    ),
+    MetricSpec("ilaas_models_owned", Kind.GAUGE, (), "Models that this dispatcher decides for."),
+    MetricSpec(
+        "ilaas_credits",
+        Kind.GAUGE,
+        _MODEL,
+        "Slots to be had without asking: at a dispatcher lent to all gateways, at a gateway its own.",
+    ),
     MetricSpec("ilaas_active_requests", Kind.GAUGE, (), "Requests under way: queued, at a server or being answered."),
     MetricSpec("ilaas_open_connections", Kind.GAUGE, (), "Connections of clients to the public listener."),
     MetricSpec(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -36,6 +36,23 @@ class ProcessGauges:
     uptime_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerGauges:
+    """What a part has of the broker and over it."""
+
+    connected: bool
+    strange: int
+    """Messages that made no sense."""
+    owned: int | None = None
+    """Models; None where nothing is decided."""
+    credits: Mapping[str, int] = field(default_factory=dict)
+
+
+def no_broker() -> BrokerGauges | None:
+    """Of a process alone."""
+    return None
+
+
 Tallies = Sequence[tuple[tuple[str, RequestClass], Tally]]
 
 
@@ -47,6 +64,7 @@ class Observed:
     rejections: Callable[[], Mapping[str, int]]
     views: Callable[[], Sequence[ModelView]]
     gauges: Callable[[], ProcessGauges]
+    broker: Callable[[], BrokerGauges | None] = no_broker
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # the registry wants it hashable
@@ -57,6 +75,7 @@ class Snapshot(Collector):
     rejections: Mapping[str, int]
     views: Sequence[ModelView]
     gauges: ProcessGauges
+    broker: BrokerGauges | None
 
     @classmethod
     def take(cls, observed: Observed) -> Snapshot:
@@ -66,6 +85,7 @@ class Snapshot(Collector):
             dict(observed.rejections()),
             list(observed.views()),
             observed.gauges(),
+            observed.broker(),
         )
 
     def collect(self) -> Iterator[Metric]:
@@ -73,6 +93,7 @@ class Snapshot(Collector):
         yield from _requests(self.tallies, self.rejections)
         yield from _models(self.views)
         yield from _servers([(view.model, server) for view in self.views for server in view.servers])
+        yield from _broker(self.broker)
         yield from _process(self.gauges)
 
     def text(self) -> bytes:
@@ -188,6 +209,19 @@ def _servers(servers: Sequence[tuple[str, ServerView]]) -> Iterator[Metric]:
             if value is not None:
                 family.add_metric([model, server.id, server.site], value)
         yield family
+
+
+def _broker(broker: BrokerGauges | None) -> Iterator[Metric]:
+    connected, owned = _gauge("ilaas_broker_connected"), _gauge("ilaas_models_owned")
+    faults, lent = _counter("ilaas_broker_faults_total"), _gauge("ilaas_credits")
+    if broker is not None:
+        connected.add_metric([], float(broker.connected))
+        faults.add_metric([], broker.strange)
+        if broker.owned is not None:
+            owned.add_metric([], broker.owned)
+        for model, count in sorted(broker.credits.items()):
+            lent.add_metric([model], count)
+    yield from (connected, faults, owned, lent)
 
 
 def _process(gauges: ProcessGauges) -> Iterator[Metric]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 import orjson
 import structlog
 
-from ilaas.app.metrics import Observed, ProcessGauges, Snapshot, state
+from ilaas.app.metrics import BrokerGauges, Observed, ProcessGauges, Snapshot, no_broker, state
 from ilaas.core.dispatch.events import ModelView
 from ilaas.http.ops import OpsSources
 
@@ -44,6 +44,8 @@ _SPEAKING = (OSError,)
 
 _CHATTY = ("httpx", "httpcore", "uvicorn", "alembic", "asyncio", "aiosqlite")
 """Libraries that log each request or step. Start, end and upgrades of the database are events of ours."""
+_ECHOES = ("aiormq",)
+"""Libraries that log, at each try, what they raise as well: the first is an event of ours."""
 
 
 def configure_logging(json: bool, level: str = "info", stream: TextIO | None = None) -> None:
@@ -79,6 +81,8 @@ def configure_logging(json: bool, level: str = "info", stream: TextIO | None = N
     root.setLevel(number)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    for name in _ECHOES:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def trace_without_messages(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -187,11 +191,14 @@ def ops_sources(gateway: Gateway) -> OpsSources:
         rejections=gateway.accounting.rejections,
         views=gateway.dispatch.views,
         gauges=gauges,
+        broker=gateway.dispatch.gauges,
     )
     return _sources(observed, lambda: gateway.ready and gateway.dispatch.ready())
 
 
-def dispatcher_sources(dispatching: DispatcherFacts, started_at_s: float) -> OpsSources:
+def dispatcher_sources(
+    dispatching: DispatcherFacts, started_at_s: float, broker: Callable[[], BrokerGauges | None] = no_broker
+) -> OpsSources:
     """What the ops listener shows of a dispatcher: the models that it owns. Ready is connected to the broker."""
     lag = LoopLag()
     lag.start()
@@ -200,7 +207,7 @@ def dispatcher_sources(dispatching: DispatcherFacts, started_at_s: float) -> Ops
     def gauges() -> ProcessGauges:
         return ProcessGauges(event_loop_lag_s=lag.worst_s(loop.time()), uptime_s=time.time() - started_at_s)
 
-    observed = Observed(tallies=dict, rejections=dict, views=dispatching.views, gauges=gauges)
+    observed = Observed(tallies=dict, rejections=dict, views=dispatching.views, gauges=gauges, broker=broker)
     return _sources(observed, lambda: dispatching.connected)
 
 

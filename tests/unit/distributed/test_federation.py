@@ -45,6 +45,27 @@ def test_an_uncontended_model_costs_no_way_to_the_dispatcher() -> None:
     federation.at_rest()
 
 
+def test_the_credits_that_gateways_show_are_those_that_the_dispatcher_shows() -> None:
+    federation = Federation(model(server("s1", 40)))
+    federation.world.run(2)
+    shown = [gateway.core.credits()["m"] for gateway in federation.gateways]
+    assert sum(shown) == federation.owner().core.lent()["m"] == 20
+    federation.request(0, service_s=5.0)
+    assert federation.gateways[0].core.credits()["m"] == shown[0] - 1
+    federation.world.run(10)
+    federation.at_rest()
+
+
+def test_messages_without_sense_are_counted_where_they_come() -> None:
+    federation = Federation(model(server("s1", 2)))
+    gateway, owner = federation.gateways[0].core, federation.owner().core
+    for part in (gateway, owner):
+        before = part.strange()
+        part.letter(b"[]", federation.world.now)
+        part.news_came(b"{", federation.world.now)
+        assert part.strange() == before + 2
+
+
 def test_batch_asks_the_dispatcher_always() -> None:
     federation = Federation(model(server("s1", 40)))
     federation.world.run(2)

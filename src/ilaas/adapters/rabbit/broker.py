@@ -132,6 +132,14 @@ class RabbitBroker(Link):
         """Requests that wait, and that have a slot."""
         return self._core.counts()
 
+    def credits(self) -> dict[str, int]:
+        """Requests that may begin without asking a dispatcher, by model."""
+        return self._core.credits()
+
+    def strange(self) -> int:
+        """Messages that made no sense, or came from an owner of the past."""
+        return self._core.strange()
+
     # -- ports.gossip --------------------------------------------------------------------------------------------------
 
     def publish(self, topic: str, message: bytes) -> None:

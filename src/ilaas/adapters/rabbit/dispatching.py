@@ -80,6 +80,14 @@ class RabbitDispatching(Link):
         """Tickets that wait here."""
         return self._core.waiting()
 
+    def credits(self) -> dict[str, int]:
+        """Requests that gateways may begin without asking, by model."""
+        return self._core.lent()
+
+    def strange(self) -> int:
+        """Messages that made no sense."""
+        return self._core.strange()
+
     async def leave(self) -> None:
         """Before a planned end: other dispatchers take the models over at once."""
         self._leaving = True

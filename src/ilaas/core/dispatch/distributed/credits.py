@@ -45,6 +45,10 @@ class Credits:
         """More is used than is allowed: somebody waits for what comes back."""
         return self._used.get(server, 0) > self._allowed.get(server, 0)
 
+    def free(self) -> int:
+        """Requests that may begin without asking."""
+        return sum(max(0, allowed - self._used.get(server, 0)) for server, allowed in self._allowed.items())
+
     def take(self, ticket: Ticket) -> ServerSpec | None:
         """A server for the ticket, whose credit is used from now on; None when it must ask the dispatcher.
 

@@ -74,6 +74,11 @@ class ModelDesk:
         """Tickets that wait here."""
         return self._owned.scheduler.waiting if self._owned is not None else 0
 
+    @property
+    def lent(self) -> int:
+        """Slots that gateways may take without asking."""
+        return self._owned.lent() if self._owned is not None else 0
+
     # -- the model's queue ---------------------------------------------------------------------------------------------
 
     def delivery(self, tag: int, body: bytes, now: float) -> list[DeskEffect]:

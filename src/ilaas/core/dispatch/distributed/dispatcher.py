@@ -155,6 +155,14 @@ class Dispatcher:
         """Tickets that wait here."""
         return sum(desk.waiting for desk in self._desks.values())
 
+    def lent(self) -> dict[str, int]:
+        """Slots that gateways may take without asking, by model."""
+        return {model: desk.lent for model, desk in self._desks.items() if desk.role is Role.OWNING}
+
+    def strange(self) -> int:
+        """Messages that made no sense."""
+        return self.faults + sum(desk.faults for desk in self._desks.values())
+
     def _do(self, model: str, effects: Iterable[DeskEffect]) -> None:
         outgoing = self._outgoing
         for effect in effects:

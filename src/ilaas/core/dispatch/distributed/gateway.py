@@ -172,6 +172,14 @@ class RemoteDispatch:
         pairs = [model.counts() for _, model in self._every()]
         return sum(waiting for waiting, _ in pairs), sum(leased for _, leased in pairs)
 
+    def credits(self) -> dict[str, int]:
+        """Requests that may begin without asking, by model."""
+        return {name: model.credits() for name, model in self._models.items()}
+
+    def strange(self) -> int:
+        """Messages that made no sense, or came from an owner of the past."""
+        return self.faults + sum(model.faults for _, model in self._every())
+
     def _every(self) -> list[tuple[str, RemoteModel]]:
         return [*self._models.items(), *self._leaving.items()]
 

@@ -119,6 +119,10 @@ class OwnedModel:
             return self._reconcile(gateway, read_standing(entry), now)
         raise ValueError(f"unknown kind of entry: {kind!r}")
 
+    def lent(self) -> int:
+        """Slots that gateways may take at any moment."""
+        return sum(self._lending.unused().values())
+
     def settle_credits(self, now: float) -> list[DeskEffect]:
         """After letters were read: what is no longer lent is free."""
         return self.apply(self.scheduler.lend(self._lending.unused(), now), now)

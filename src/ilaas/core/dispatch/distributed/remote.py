@@ -112,6 +112,10 @@ class RemoteModel:
         leased = sum(request.lease is not None for request in self._requests.values())
         return len(self._requests) - leased, leased
 
+    def credits(self) -> int:
+        """Requests that may begin without asking."""
+        return self._credits.free()
+
     def turned_away(self, wire: str, reason: RefusalReason) -> list[RemoteEffect]:
         """The broker did not take the ticket."""
         request = self._waiting(wire)
