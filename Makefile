@@ -6,7 +6,7 @@ COMPILED_TESTS := $(addprefix tests/unit/,audio continuation core dispatch distr
 
 SERVERS := rabbitmq-server=rabbitmq-server /usr/lib/postgresql/*/bin/postgres=postgresql haproxy=haproxy
 
-.PHONY: run run-distributed test check format bench setup test-real test-compiled compile clean lock
+.PHONY: run run-distributed test check format bench soak setup test-real test-compiled compile clean lock
 
 run: $(VENV)/.runtime            ## a federation with simulated sites, ready to call
 	-scripts/need.sh ffmpeg=ffmpeg     # for media; all else runs without it
@@ -39,6 +39,11 @@ bench: setup                     ## CPU per request and per chunk, side by side 
 	scripts/bench-router.sh
 	scripts/compile.sh build
 	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/python -m tests.bench $(ARGS)
+
+soak: setup                      ## half an hour of 200 streams while parts die; ARGS="--minutes 3 --seed 7" and others
+	scripts/need.sh $(SERVERS)
+	scripts/compile.sh build
+	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/python -m tests.soak $(ARGS)
 
 compile: setup                   ## the path of a request as machine code; run and bench use it until a source changes
 	scripts/compile.sh build

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import signal
 import sys
@@ -34,7 +35,7 @@ store: {store}
 statistics_interval: 500ms
 health_interval: 1s
 shutdown_notice: 2s
-shutdown_grace: 20s
+shutdown_grace: {grace}
 allow_private_addresses: true
 models:
   - name: m
@@ -115,6 +116,10 @@ class Platform:
         self.haproxy = PrivateHAProxy(folder / "haproxy")
         self.cluster = Cluster(folder / "parts", self.config, self.secret)
         self.key = ""
+        self.grace = "20s"
+        self.server_names: tuple[str, ...] = ("s1", "s2")
+        self.server_options: tuple[str, ...] = ()
+        """More of the simulated servers' command line."""
         self._clients: list[httpx.AsyncClient] = []
 
     # -- parts ---------------------------------------------------------------------------------------------------------
@@ -123,7 +128,7 @@ class Platform:
         folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
         load_secret(folder)
-        self.ports = dict(zip(("s1", "s2"), free_ports(2), strict=True))
+        self.ports = dict(zip(self.server_names, free_ports(len(self.server_names)), strict=True))
         for name in self.ports:
             self.start_server(name)
         self.configure(self.config, self.rabbitmq.url, slots)
@@ -139,17 +144,20 @@ class Platform:
         """A configuration file; more than one, when parts reach the broker in different ways."""
         servers = "".join(SERVER.format(name=name, port=port, slots=slots) for name, port in self.ports.items())
         path.write_text(
-            CONFIGURATION.format(broker=broker, namespace=self.namespace, store=self.store_url, servers=servers)
+            CONFIGURATION.format(
+                broker=broker, namespace=self.namespace, store=self.store_url, servers=servers, grace=self.grace
+            )
         )
 
     def start_server(self, name: str) -> None:
         """A simulated server, on the port that it had."""
         command = (sys.executable, "-m", "ilaas.cli.main", "sim", "server", "--port", str(self.ports[name]))
+        paths = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
         self.servers[name] = Child(
             Program(
                 name=f"server {name}",
-                command=(*command, "--model", "m", "--preset", "a100", "--slots", "64"),
-                env=inherited(HOME=str(self.folder)),
+                command=(*command, "--model", "m", "--preset", "a100", "--slots", "64", *self.server_options),
+                env=inherited(HOME=str(self.folder), **paths),
                 cwd=self.folder,
                 log=self.folder / f"{name}.log",
             )
