@@ -77,6 +77,30 @@ def test_a_printed_key_gets_a_streamed_answer_and_ctrl_c_leaves_no_process(
     assert "Traceback" not in running.out + running.err
 
 
+def test_over_several_processes_the_same_is_answered_and_the_welcome_names_every_log(
+    started: list[Ilaas], tmp_path: Path
+) -> None:
+    running = Ilaas(("demo", "--distributed", "--port", "0", "--state-dir", "state"), tmp_path)
+    started.append(running)
+    running.says(READY, within_s=120.0)
+    client = openai.OpenAI(base_url=f"{address(running)}/v1", api_key=printed_keys(running)[0], max_retries=0)
+    for _ in range(3):
+        answer = client.chat.completions.create(
+            model="mistral-small", messages=[{"role": "user", "content": "Bonjour"}], max_tokens=5
+        )
+        assert answer.choices[0].message.content
+    found = re.search(r"each part logs to (\S+) \((.*)\)", running.out)
+    assert found
+    parts = found[2].split(", ")
+    assert len(parts) == 5
+    assert all((tmp_path / found[1].replace("NAME", part)).exists() for part in parts)
+    family = running.children()
+    running.signal(signal.SIGINT)
+    assert running.process.wait(60) == 0
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+
+
 def test_the_second_start_shows_the_same_keys_and_they_are_for_their_owner_alone(
     started: list[Ilaas], tmp_path: Path
 ) -> None:

@@ -56,8 +56,8 @@ With the openai package (it reads the two variables above):
   for chunk in OpenAI().chat.completions.create(**chat, stream=True):
       print(chunk.choices[0].delta.content or "", end="")
 
-{speech}Change {folder.config} and see it taken over; the gateway logs to {folder.log}.
-Ctrl-C ends all. 'ilaas demo --fresh' starts over.
+{speech}Change {folder.config} and see it taken over; {logs}.
+Ctrl-C ends all. '{command} --fresh' starts over.
 """
 
 
@@ -87,6 +87,8 @@ class Demo:
     """Secret by name."""
     ops_urls: tuple[str, ...] = ()
     """Base URLs of metrics and live state of all parts, where there are several."""
+    logs: str = ""
+    """Where all parts log, where there are several."""
 
     @property
     def url(self) -> str:
@@ -106,6 +108,8 @@ class Demo:
             keys="\n".join(f"  {each.remark}\n    {self.keys[each.new.name]}" for each in KEYS),
             secret=self.keys[KEYS[0].new.name],
             folder=self.folder,
+            logs=self.logs or f"the gateway logs to {self.folder.log}",
+            command="ilaas demo --distributed" if self.logs else "ilaas demo",
             speech=demo_speech.welcome(self.settings, self.url),
         )
 

@@ -96,6 +96,7 @@ class _Parts:
             settings=replace(settings, port=self._haproxy.port),
             address=Address("127.0.0.1", self._haproxy.port, "127.0.0.1", ops_port),
             keys=keys,
+            logs=f"each part logs to {folder.path / 'parts'}/NAME/log.jsonl ({', '.join(cluster.parts)})",
             ops_urls=tuple(part.ops_url for part in (*cluster.gateways, *cluster.dispatchers)),
         )
 
