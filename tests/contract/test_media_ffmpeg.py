@@ -154,8 +154,9 @@ async def test_a_program_that_takes_too_long_is_killed() -> None:
 
 
 async def test_a_cancelled_program_is_killed() -> None:
+    before = {child.pid for child in psutil.Process().children()}
     task = asyncio.create_task(run((sys.executable, "-c", "import time; time.sleep(60)"), Limits(timeout_s=60)))
-    children = await until_child()
+    children = await until_child(before)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
@@ -167,9 +168,10 @@ async def test_more_output_than_the_limit_is_dropped() -> None:
     assert (ran.code, len(ran.out)) == (0, 1000)
 
 
-async def until_child() -> list[psutil.Process]:
+async def until_child(before: set[int]) -> list[psutil.Process]:
+    """Those that came since; servers of other tests may run beside."""
     async with asyncio.timeout(10):
-        while not (found := psutil.Process().children()):
+        while not (found := [child for child in psutil.Process().children() if child.pid not in before]):
             await asyncio.sleep(0.01)
         return found
 
