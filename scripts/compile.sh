@@ -10,14 +10,14 @@ python=$PWD/${PYTHON:-.venv/bin/python}
 # Modules whose values are written as JSON stay plain Python: orjson reads a dataclass by its layout, and would read
 # beyond the end of a compiled one.
 values='core/dispatch/events.py core/quota/limits.py'
-modules='core/continuation/*.py core/dispatch/*.py core/quota/*.py core/impact.py core/keys.py core/requests.py
-    core/summing.py core/usage.py core/wire.py ports/client.py ports/upload.py ports/upstream.py services/accounting.py
-    services/admission.py services/answers.py services/audio.py services/client_answer.py services/context.py
-    services/continuation.py services/ending.py services/exchange.py services/impacts.py services/inference.py
-    services/plain_body.py services/prices.py services/progress.py services/quotas.py services/records.py
-    services/registry.py services/sending.py services/stages.py services/uploading.py services/wishes.py
-    adapters/broker_memory.py adapters/writes.py http/checks.py http/front.py http/reading.py http/writing.py
-    relay/connection.py relay/sending.py relay/upstream.py'
+modules='core/audio.py core/continuation/*.py core/dispatch/*.py core/quota/*.py core/impact.py core/keys.py
+    core/requests.py core/summing.py core/usage.py core/wire.py ports/client.py ports/upload.py ports/upstream.py
+    services/accounting.py services/admission.py services/answers.py services/audio.py services/client_answer.py
+    services/context.py services/continuation.py services/ending.py services/exchange.py services/impacts.py
+    services/inference.py services/plain_body.py services/prices.py services/progress.py services/quotas.py
+    services/records.py services/registry.py services/sending.py services/stages.py services/uploading.py
+    services/wishes.py adapters/broker_memory.py adapters/writes.py http/checks.py http/front.py http/reading.py
+    http/writing.py relay/connection.py relay/sending.py relay/upstream.py'
 
 [ -x "$python" ] || exit 0
 hash=$({
