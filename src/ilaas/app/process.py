@@ -58,6 +58,23 @@ async def every(seconds: float, work: Callable[[], Awaitable[object]], *, first_
         await asyncio.sleep(seconds)
 
 
+class Punctual:
+    """Notes how late each of a loop's turns comes: a process may be stopped for seconds, or get no CPU."""
+
+    WORTH_S = 1.0
+
+    def __init__(self, every_s: float) -> None:
+        """`every_s` is what the loop waits between two turns."""
+        self._every_s = every_s
+        self._last_s: float | None = None
+
+    def late_s(self, now: float) -> float:
+        """By how much this turn comes late; 0 when that is not worth a word."""
+        last_s, self._last_s = self._last_s, now
+        late_s = 0.0 if last_s is None else now - last_s - self._every_s
+        return late_s if late_s >= self.WORTH_S else 0.0
+
+
 def handle_signals(run: Run, reload: Callable[[], None] | None) -> None:
     """SIGINT and SIGTERM stop it; SIGHUP reads the configuration again, where there is one."""
     if not run.signals:

@@ -15,7 +15,7 @@ from ilaas.adapters.folder_lock import FolderLock
 from ilaas.app.config import load_config
 from ilaas.app.config_watch import ConfigWatcher
 from ilaas.app.observe import ops_sources
-from ilaas.app.process import BACKLOG, QuietServer, Run, every, handle_signals, listen
+from ilaas.app.process import BACKLOG, Punctual, QuietServer, Run, every, handle_signals, listen
 from ilaas.app.run_file import Address, write_run_file
 from ilaas.app.settings import Settings
 from ilaas.app.speech_worker import EmbeddedWorker
@@ -145,11 +145,15 @@ async def _drain(gateway: Gateway, server: uvicorn.Server, serving: asyncio.Task
 
 
 def _sweeper(gateway: Gateway) -> Callable[[], Awaitable[None]]:
-    count = 0
+    count, punctual, clock = 0, Punctual(SWEEP_S), asyncio.get_running_loop().time
 
     async def sweep() -> None:
         nonlocal count
         count += 1
+        late_s = punctual.late_s(clock())
+        if late_s:
+            log.warning("process_was_held_up", seconds=round(late_s, 1))
+            gateway.inference.slept(late_s)
         gateway.dispatch.tick()
         gateway.inference.sweep()
         if count % 4 == 0:

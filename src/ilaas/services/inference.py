@@ -162,6 +162,11 @@ class Inference:
         for exchange in list(self.active):
             exchange.sweep(now)
 
+    def slept(self, seconds: float) -> None:
+        """Before a sweep that comes late by so much: what may have come meanwhile is still to be read."""
+        for exchange in self.active:
+            exchange.slept(seconds)
+
     def abort_all(self) -> None:
         """End what is still under way when the grace period of a shutdown is over."""
         for exchange in list(self.active):

@@ -81,6 +81,13 @@ class Progress:
         """It has ended; nothing more will be written."""
         return self._stage is Stage.DONE
 
+    def slept(self, seconds: float) -> None:
+        """This process did nothing for so long (paused, moved, without CPU): neither server nor client was silent."""
+        self._seen_s += seconds
+        self._sent_s += seconds
+        if self._paused_s:
+            self._paused_s += seconds
+
     def _begun(self, stage: Stage) -> bool:
         """The client was given a part of a streamed answer."""
         return stage is Stage.STREAMING or self._resumed is not None

@@ -454,6 +454,22 @@ def test_a_plain_answer_may_take_longer_than_a_first_token() -> None:
     assert asked.writer.status == 200
 
 
+def test_a_process_that_was_paused_takes_its_own_silence_for_no_servers() -> None:
+    house = House(dispatch=DispatchPolicy(deadlines=Deadlines(idle_s=5, first_token_s=5)))
+    streaming, waiting = house.ask(stream=True), house.ask(stream=True)
+    streaming.call.stream()
+    streaming.call.event(part("a"))
+    house.inference.sweep()
+    house.clock.now += 60
+    house.inference.slept(59.75)
+    house.inference.sweep()
+    calls = [streaming.call, waiting.call]
+    assert [call.aborted for call in calls] == [False, False]
+    house.clock.now += 6
+    house.inference.sweep()
+    assert [call.aborted for call in calls] == [True, True], "from then on, silence counts"
+
+
 def test_a_server_that_falls_silent_in_mid_answer_is_cut_and_the_client_told() -> None:
     house = House(dispatch=DispatchPolicy(deadlines=Deadlines(idle_s=5), continuation=Continuation.OFF))
     asked = house.ask(stream=True)
