@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+from ilaas.core.continuation.kept import MAX_BYTES
 from tests.bench.cost import plain
 from tests.bench.load import Load, quantile
 from tests.bench.measure import loading, upstream_state
@@ -20,6 +21,8 @@ FLAT_BAR_BYTES = 20.0
 """Growth per request, in the steady part of the run, that still counts as flat: 4 MB over 200,000 requests."""
 SLOW_BAR_KB = 1536
 """Per slow reader: the client's buffer of 256 KiB, and copies of what one read from the server brings (256 KiB)."""
+KEPT_KB = MAX_BYTES / 1e3
+"""For all together: what is kept of answers so that they can be continued at another server."""
 SLOW_READ_BYTES_PER_S = 100_000
 SLOW_RATE_BAR = 2.0
 """Buffers are refilled in bursts, so that the rate over some seconds is never quite the readers'."""
@@ -115,7 +118,7 @@ def slow_readers(target: Target, upstream: Target, report: Report, readers: int 
     _settle(lambda: upstream_state(upstream)["open"] == 0)
     left = upstream_state(upstream)["open"]
     report.figures[f"{readers} slow readers of endless streams, {target.name}"] = [
-        Figure("memory held per reader", (peak - memory) / readers / 1e3, "kB", SLOW_BAR_KB),
+        Figure("memory held per reader", (peak - memory) / readers / 1e3, "kB", SLOW_BAR_KB + KEPT_KB / readers),
         Figure("streams not paused upstream at the fullest", readers - paused, "", readers * 0.05),
         Figure("upstream's rate / readers' rate, at the end", inflow / (rate * readers), "times", SLOW_RATE_BAR),
         Figure("under way per reader, kernel included", max(0.0, held) / 1e3, "kB"),

@@ -11,7 +11,7 @@ class Outbox(Protocol):
     """Takes records without waiting."""
 
     def append(self, record: UsageRecord) -> None:
-        """Take one record; it is on disk within some 20 ms. Never blocks on the Store, never raises."""
+        """Take one record; it is on disk within some 2 ms. Never blocks on the Store, never raises."""
 
     async def close(self) -> None:
         """Write what is left."""

@@ -40,7 +40,7 @@ async def sound(
 ) -> Counter[str]:
     """The load ends, and everything is as it must be after it.
 
-    `killed`: a gateway died with its clients' connections, and with the records of its last 20 ms.
+    `killed`: a gateway died with its clients' connections, and with the records of its last two milliseconds.
     """
     counts = await load.end()
     answers = sum(counts.values()) + sum([sum((await other.end()).values()) for other in others])
