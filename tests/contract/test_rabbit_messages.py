@@ -36,8 +36,8 @@ class Waiter:
 class Desk:
     """A bench with one model of one slot, and a way to publish anything."""
 
-    def __init__(self, server: PrivateRabbitMQ, namespace: str) -> None:
-        self.bench = RabbitBench(server.url, namespace)
+    def __init__(self, server: PrivateRabbitMQ, namespace: str, *, quorum: bool = False) -> None:
+        self.bench = RabbitBench(server.url, namespace, quorum=quorum)
         self.bench.serve(CATALOGUE)
         self._url = server.url
         self._topology = Topology(namespace)
@@ -78,9 +78,10 @@ class Desk:
         return next(each._core.name for each in self.bench._dispatchers if each.owned())
 
 
-@pytest.fixture
-def desk(rabbitmq: PrivateRabbitMQ, namespace: str) -> Iterator[Desk]:
-    desk = Desk(rabbitmq, namespace)
+@pytest.fixture(params=["classic", "quorum"])
+def desk(rabbitmq: PrivateRabbitMQ, namespace: str, request: pytest.FixtureRequest) -> Iterator[Desk]:
+    """With either kind of queue for tickets."""
+    desk = Desk(rabbitmq, namespace, quorum=request.param == "quorum")
     yield desk
     desk.bench.close()
 

@@ -58,8 +58,8 @@ class MemoryBench:
 class RabbitBench:
     """A gateway's broker and two dispatchers on an event loop of their own."""
 
-    def __init__(self, url: str, namespace: str) -> None:
-        topology = Topology(namespace)
+    def __init__(self, url: str, namespace: str, *, quorum: bool = False) -> None:
+        topology = Topology(namespace, quorum=quorum)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()

@@ -297,6 +297,9 @@ class FileSection(Section):
     broker_namespace: Namespace | None = Field(
         None, description="Before the names of all queues and exchanges, so that federations can share a broker"
     )
+    broker_quorum: bool | None = Field(
+        None, description="Tickets lie in quorum queues, for a cluster of RabbitMQ; the same for all parts"
+    )
     keepalive_comment: Interval | None = Field(
         None, description="Between two SSE comments to a streaming client that waits"
     )

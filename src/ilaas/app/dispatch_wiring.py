@@ -90,7 +90,7 @@ def build_gateway_dispatch(
             views=memory.views,
             jobs=(("monitor", monitor.run),),
         )
-    rabbit = RabbitBroker(settings.broker_url, process_name("gateway"), clock, Topology(settings.broker_namespace))
+    rabbit = RabbitBroker(settings.broker_url, process_name("gateway"), clock, _topology(settings))
     if settings.role is not Role.ALL:
         return GatewayDispatch(
             broker=rabbit,
@@ -134,8 +134,7 @@ def build_gateway_dispatch(
 def build_deciding(settings: Settings, catalogue: Callable[[], Catalogue], clock: Callable[[], float]) -> Deciding:
     """For a process that decides for models. It watches the servers of those that it owns, and of no others."""
     assert settings.broker_url is not None  # noqa: S101  # the caller has looked
-    name, topology = process_name("dispatcher"), Topology(settings.broker_namespace)
-    dispatching = RabbitDispatching(settings.broker_url, name, clock, topology)
+    dispatching = RabbitDispatching(settings.broker_url, process_name("dispatcher"), clock, _topology(settings))
     owned = _Owned(catalogue, dispatching.owned)
     monitor = Monitor(owned, dispatching.report, dispatching.check, _options(settings))
     return Deciding(dispatching=dispatching, monitor=monitor)
@@ -167,6 +166,10 @@ class _Owned:
 def process_name(kind: str) -> str:
     """New for each start, and telling where it runs."""
     return f"{kind}-{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _topology(settings: Settings) -> Topology:
+    return Topology(settings.broker_namespace, quorum=settings.broker_quorum)
 
 
 def _options(settings: Settings) -> MonitorOptions:

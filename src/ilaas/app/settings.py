@@ -66,6 +66,8 @@ class Settings:
     """RabbitMQ; None is a dispatcher in the gateway's own process."""
     broker_namespace: str = "ilaas"
     """Before the names of queues and exchanges."""
+    broker_quorum: bool = False
+    """Queues of tickets are quorum queues."""
     organisations: tuple[Organisation, ...] = ()
     sites: tuple[SiteFactors, ...] = ()
     """What data centres add to the energy of a request; one that is not here has the factors of France."""

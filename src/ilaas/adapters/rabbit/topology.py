@@ -34,6 +34,8 @@ class Topology:
     """The names within one namespace: federations share a broker, or a virtual host, without meeting."""
 
     namespace: str = "ilaas"
+    quorum: bool = False
+    """Tickets are kept by a majority of a cluster's nodes."""
 
     @property
     def tickets(self) -> str:
@@ -71,12 +73,14 @@ class Topology:
     async def declare_model(self, channel: AbstractChannel, model: str) -> None:
         """The queue of one model. Gateways declare it too, so that tickets wait for a dispatcher that is late."""
         queue = self.queue_of(model)
+        # What waits is on disk, not in the broker's memory; newer brokers, and quorum queues, always do so.
+        kind = {"x-queue-type": "quorum"} if self.quorum else {"x-queue-mode": "lazy"}
         await channel.queue_declare(
             queue=queue,
             durable=True,
             arguments={
                 "x-single-active-consumer": True,
-                "x-queue-mode": "lazy",  # what waits is on disk, not in the broker's memory; newer brokers always do so
+                **kind,
                 "x-max-length": MAX_TICKETS,
                 "x-overflow": "reject-publish",
                 "x-expires": UNUSED_MS,
