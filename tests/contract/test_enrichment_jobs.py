@@ -223,6 +223,28 @@ async def test_a_worker_gets_the_jobs_of_its_model(
     assert (await enrichments.take_job(ask(serves=serves, unspecified=unspecified)) is not None) is taken
 
 
+@pytest.mark.parametrize(
+    ("step", "left", "taken"),
+    [
+        (Step.FETCH, ModelChoice(model="mistral"), False),
+        (Step.FETCH, ModelChoice(infrastructure="Lille"), False),
+        (Step.FETCH, ModelChoice(model="llama"), True),
+        (Step.TRANSCRIPTION, ModelChoice(model="mistral"), True),
+    ],
+)
+async def test_a_worker_leaves_jobs_that_name_what_only_another_has(
+    enrichments: EnrichmentStore, step: Step, left: ModelChoice, taken: bool
+) -> None:
+    await put(enrichments, wanted={Step.FETCH: ModelChoice(model="mistral", infrastructure="Lille")})
+    assert (await enrichments.take_job(ask(leaves=frozenset({(step, left)}))) is not None) is taken
+
+
+async def test_a_job_that_names_nothing_is_left_to_nobody(enrichments: EnrichmentStore) -> None:
+    await put(enrichments)
+    leaves = frozenset({(Step.FETCH, ModelChoice(model="m")), (Step.FETCH, ModelChoice(infrastructure="i"))})
+    assert await enrichments.take_job(ask(leaves=leaves)) is not None
+
+
 @pytest.mark.parametrize("unspecified", [True, False])
 async def test_a_worker_gets_jobs_without_a_model_when_it_may(enrichments: EnrichmentStore, unspecified: bool) -> None:
     await put(enrichments, wanted={Step.TRANSCRIPTION: ModelChoice(model="whisper")})

@@ -212,7 +212,11 @@ def test_a_page_holds_every_metric_of_the_table_with_its_labels_and_no_other():
     accounting, source = observed(view(server()))
     accounting.finished(record())
     accounting.rejected("x")
-    source = replace(source, broker=lambda: BrokerGauges(connected=True, strange=0, owned=1, credits={"m": 1}))
+    source = replace(
+        source,
+        broker=lambda: BrokerGauges(connected=True, strange=0, owned=1, credits={"m": 1}),
+        speech_jobs=lambda: {("transcription", True): 1, ("transcription", False): 2},
+    )
     text = Snapshot.take(source).text().decode()
     found = {}
     for family in text_string_to_metric_families(text):

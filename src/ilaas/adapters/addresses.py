@@ -66,6 +66,11 @@ def check_public_url(url: str, *, allow_private: bool, resolve: Callable[[str, i
     _refuse_never(addresses)
 
 
+def check_form(url: str) -> None:
+    """Let pass only http(s) URLs without credentials, wherever they point. Raises InvalidRequest (param `url`)."""
+    _host_and_port(url)
+
+
 def public_addresses(
     host: str, port: int, *, allow_private: bool, resolve: Callable[[str, int], Sequence[str]]
 ) -> Sequence[str]:

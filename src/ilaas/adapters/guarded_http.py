@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 import httpcore
 
 from ilaas import __version__
-from ilaas.adapters.addresses import check_public_url, public_addresses, system_resolve
+from ilaas.adapters.addresses import check_form, public_addresses, system_resolve
 from ilaas.core.errors import InvalidRequest
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -113,7 +113,7 @@ class GuardedHttp:
         Raises InvalidRequest for addresses that may not be called, UnreachableError, BrokenOffError.
         """
         for _ in range(self._options.max_redirects + 1):
-            check_public_url(url, allow_private=True, resolve=self._options.resolve)
+            check_form(url)
             async with self._once(method, url, headers, content) as answer:
                 target = answer.headers.get("location")
                 follows = answer.status in ({307, 308} if content else _REDIRECTS)

@@ -159,8 +159,12 @@ def _takes(ask: JobAsk, enrichment: Enrichment) -> bool:
         return False
     if ask.longest_s is not None and (enrichment.media_duration_s or 0.0) > ask.longest_s:
         return False
+    wanted = enrichment.wanted.get(job.step, ModelChoice())
+    for step, left in ask.leaves:
+        same = {(left.model, wanted.model), (left.infrastructure, wanted.infrastructure)}
+        if step is job.step and any(mine is not None and mine == named for mine, named in same):
+            return False
     if ask.serves is None:
         return True
-    wanted = enrichment.wanted.get(job.step, ModelChoice())
     pairs = ((wanted.model, ask.serves.model), (wanted.infrastructure, ask.serves.infrastructure))
     return all(ask.unspecified if want is None else served in {None, want} for want, served in pairs)

@@ -118,6 +118,12 @@ METRICS: tuple[MetricSpec, ...] = (
         _MODEL,
         "Slots to be had without asking: at a dispatcher lent to all gateways, at a gateway its own.",
     ),
+    MetricSpec(
+        "ilaas_speech_jobs",
+        Kind.GAUGE,
+        ("step", "state"),
+        "Media of the speech service whose next step is this one, and waits for a worker or is being done.",
+    ),
     MetricSpec("ilaas_active_requests", Kind.GAUGE, (), "Requests under way: queued, at a server or being answered."),
     MetricSpec("ilaas_open_connections", Kind.GAUGE, (), "Connections of clients to the public listener."),
     MetricSpec(

@@ -53,6 +53,11 @@ def no_broker() -> BrokerGauges | None:
     return None
 
 
+def no_jobs() -> Mapping[tuple[str, bool], int]:
+    """Of a part that has no speech service."""
+    return {}
+
+
 Tallies = Sequence[tuple[tuple[str, RequestClass], Tally]]
 
 
@@ -65,6 +70,8 @@ class Observed:
     views: Callable[[], Sequence[ModelView]]
     gauges: Callable[[], ProcessGauges]
     broker: Callable[[], BrokerGauges | None] = no_broker
+    speech_jobs: Callable[[], Mapping[tuple[str, bool], int]] = no_jobs
+    """By step of the speech service, and whether a worker has them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # the registry wants it hashable
@@ -76,6 +83,7 @@ class Snapshot(Collector):
     views: Sequence[ModelView]
     gauges: ProcessGauges
     broker: BrokerGauges | None
+    speech_jobs: Mapping[tuple[str, bool], int]
 
     @classmethod
     def take(cls, observed: Observed) -> Snapshot:
@@ -86,6 +94,7 @@ class Snapshot(Collector):
             list(observed.views()),
             observed.gauges(),
             observed.broker(),
+            dict(observed.speech_jobs()),
         )
 
     def collect(self) -> Iterator[Metric]:
@@ -94,6 +103,7 @@ class Snapshot(Collector):
         yield from _models(self.views)
         yield from _servers([(view.model, server) for view in self.views for server in view.servers])
         yield from _broker(self.broker)
+        yield _speech(self.speech_jobs)
         yield from _process(self.gauges)
 
     def text(self) -> bytes:
@@ -222,6 +232,13 @@ def _broker(broker: BrokerGauges | None) -> Iterator[Metric]:
         for model, count in sorted(broker.credits.items()):
             lent.add_metric([model], count)
     yield from (connected, faults, owned, lent)
+
+
+def _speech(jobs: Mapping[tuple[str, bool], int]) -> Metric:
+    family = _gauge("ilaas_speech_jobs")
+    for (step, in_hand), count in sorted(jobs.items()):
+        family.add_metric([step, "running" if in_hand else "waiting"], count)
+    return family
 
 
 def _process(gauges: ProcessGauges) -> Iterator[Metric]:

@@ -192,6 +192,7 @@ def ops_sources(gateway: Gateway) -> OpsSources:
         views=gateway.dispatch.views,
         gauges=gauges,
         broker=gateway.dispatch.gauges,
+        speech_jobs=lambda: {} if gateway.speech is None else gateway.speech.jobs,
     )
     return _sources(observed, lambda: gateway.ready and gateway.dispatch.ready())
 

@@ -33,6 +33,8 @@ REFRESH_S = 0.5
 TOUCH_S = 10.0
 COUNTERS_S = 60.0
 """How often quotas of days and months learn what late records and other gateways have counted."""
+SPEECH_S = 5.0
+"""How often the queue of the speech service is counted, for the metrics."""
 RETENTION_S = 3600.0
 WEIGHTS_S = 6 * 3600.0
 """The window of the weights is 90 days: a few times a day is often enough."""
@@ -87,6 +89,7 @@ async def _serve(gateway: Gateway, run: Run) -> None:
                 ("weights", every(WEIGHTS_S, _weigher(gateway), first_s=FIRST_WEIGHTS_S)),
                 ("power", every(settings.power_interval_s, gateway.power.read)),
                 ("speech", speech.run(address)),
+                *((("speech jobs", every(SPEECH_S, gateway.speech.count_jobs)),) if gateway.speech is not None else ()),
                 *((("watch", watcher.run()),) if watcher is not None else ()),
             )
         ]

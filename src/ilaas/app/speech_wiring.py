@@ -10,7 +10,7 @@ import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -58,6 +58,15 @@ class Speech:
     store: EnrichmentStore
     objects: ObjectStore
     limits: SpeechLimits
+    jobs: dict[tuple[str, bool], int] = field(default_factory=dict)
+    """How many wait for a worker, or are in hand, when last asked: by step."""
+
+    async def count_jobs(self) -> None:
+        """Ask how long the queue is. Raises StoreUnavailable."""
+        counted = await self.store.queued()
+        for step in Step:
+            for in_hand in (False, True):
+                self.jobs[step.value, in_hand] = counted.get((step, in_hand), 0)
 
     async def open(self) -> None:
         """Connect."""
@@ -145,6 +154,7 @@ def build_speech_worker(settings: Settings, speech: Speech, store: Store, gatewa
         epoch=time.time,
         new_id=lambda: str(uuid.uuid4()),
         policy=WorkPolicy(scratch_dir=scratch, limits=speech.limits, models=_models(given)),
+        own_models=partial(_own_models, settings, store),
     )
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     steps = frozenset(Step[name.upper()] for name in given.steps)
@@ -157,6 +167,11 @@ def build_speech_worker(settings: Settings, speech: Speech, store: Store, gatewa
         heartbeat_s=given.lease_s / _HEARTBEATS,
     )
     return SpeechWorker(Worker(context, options), (calls.close, web.close))
+
+
+async def _own_models(settings: Settings, store: Store) -> frozenset[str]:
+    """Those of the file, and those that servers were added for at run time."""
+    return frozenset(model.name for model in settings.models) | {each.model for each in await store.servers()}
 
 
 def _language_model(settings: Settings) -> str:

@@ -63,6 +63,8 @@ class JobAsk:
     """Only jobs that want this model and place; None is whatever they want."""
     unspecified: bool = True
     """With `serves`: also jobs that leave the model, or the place, open."""
+    leaves: frozenset[tuple[Step, ModelChoice]] = frozenset()
+    """No job of that step which names that model, or that place: only another worker has it."""
     longest_s: float | None = None
     """Only media no longer than this: how a pool keeps a place free for short ones."""
     limits: SpeechLimits = field(default_factory=SpeechLimits)

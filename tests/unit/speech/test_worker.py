@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from ilaas.core.enrichment import orders
-from ilaas.core.enrichment.changes import SpeechLimits, StepLimits
+from ilaas.core.enrichment.changes import Change, SpeechLimits, StepLimits
+from ilaas.core.enrichment.clients import ClientPolicy, Scope
 from ilaas.core.enrichment.steps import Status, Step
-from ilaas.core.enrichment.values import MediaInfo, MediaKind, NotificationLevel, Notify
+from ilaas.core.enrichment.values import MediaInfo, MediaKind, ModelChoice, NotificationLevel, Notify
 from ilaas.core.errors import (
     BodyTooLarge,
     MediaUnusable,
@@ -24,9 +25,10 @@ from ilaas.core.errors import (
 from ilaas.ports.completion import CompletionTask
 from ilaas.ports.media import Sound, WebhookAnswer
 from ilaas.ports.speech import SpeechTask
+from ilaas.ports.tenancy import AuditLine
 from ilaas.services.enrichment.notify import NotifyPolicy
 from tests.support.dying_store import DyingStore
-from tests.support.speech_house import HOOK, SpeechHouse
+from tests.support.speech_house import HOOK, SpeechHouse, TwinWebhooks
 
 ALL = {"generate_notes": True, "translate_to": "en", "ai_evaluation": "ChatGPT", "language": "fr"}
 
@@ -294,6 +296,81 @@ async def test_a_worker_that_is_stopped_gives_its_jobs_back_unharmed(house: Spee
     house.completion.before = None
     async with house.working():
         assert (await house.ended(asked)).status is Status.SUCCESS
+
+
+async def test_a_call_in_flight_is_answered_before_the_worker_stops_and_is_not_made_again(house: SpeechHouse) -> None:
+    begun, answered = asyncio.Event(), asyncio.Event()
+
+    class SlowClient(TwinWebhooks):
+        async def call(self, url: str, body: bytes, *, secret: str | None) -> WebhookAnswer:
+            begun.set()
+            await answered.wait()
+            return await super().call(url, body, secret=secret)
+
+    house.context = replace(house.context, webhooks=SlowClient())
+    asked = await house.ask()
+    stop = asyncio.Event()
+    working = asyncio.create_task(house.worker().run(stop))
+    await asyncio.wait_for(begun.wait(), 10)
+    stop.set()
+    await asyncio.sleep(0)
+    answered.set()
+    await asyncio.wait_for(working, 10)
+    assert (await house.store.enrichment(asked)).notify.status == "200"
+    assert await house.store.take_notice(house.clock() + 1e6, 1.0) is None
+
+
+async def test_a_client_that_never_answers_does_not_keep_the_worker_from_stopping(house: SpeechHouse) -> None:
+    begun = asyncio.Event()
+
+    class DeadClient(TwinWebhooks):
+        async def call(self, url: str, body: bytes, *, secret: str | None) -> WebhookAnswer:
+            begun.set()
+            await asyncio.Event().wait()
+            return WebhookAnswer(status=200)
+
+    house.context = replace(house.context, webhooks=DeadClient())
+    await house.ask()
+    async with house.working(farewell_s=0.01):
+        await asyncio.wait_for(begun.wait(), 10)
+    assert await house.store.take_notice(house.clock() + 1e6, 1.0) is not None
+
+
+async def test_what_only_a_remote_worker_has_is_left_to_it(house: SpeechHouse) -> None:
+    async def own_models() -> frozenset[str]:
+        return frozenset({"mistral"})
+
+    remote = replace(
+        house.client,
+        id="gpu",
+        name="gpu",
+        scopes=frozenset({Scope.DEFAULT, Scope.PROCESSING_WORKER}),
+        policy=ClientPolicy(serves=ModelChoice(model="llama", infrastructure="Lille")),
+    )
+    line = AuditLine(at_s=0.0, actor="test", action="client.created", subject="client:gpu")
+    await house.store.add_client(remote, line)
+    house.context = replace(house.context, own_models=own_models)
+    left = [await house.ask() for _ in range(2)]
+    done = [await house.ask() for _ in range(2)]
+    choices = (
+        *(ModelChoice(model="llama"), ModelChoice(infrastructure="Lille")),
+        *(ModelChoice(model="mistral"), ModelChoice(model="unknown")),
+    )
+    for asked, choice in zip((*left, *done), choices, strict=True):
+        await house.store.change(
+            asked, lambda e, choice=choice: Change(enrichment=replace(e, wanted={Step.ENRICHMENT: choice}))
+        )
+    async with house.working():
+        for asked in done:
+            await house.ended(asked)
+        for asked in left:
+            await house.until(asked, Status.WAITING_AI_ENRICHMENT)
+        await asyncio.sleep(0.05)
+    assert [(await house.store.enrichment(asked)).status for asked in left] == [Status.WAITING_AI_ENRICHMENT] * 2
+    await house.store.change_client("gpu", lambda client: replace(client, active=False), line)
+    async with house.working():
+        for asked in left:
+            await house.ended(asked)
 
 
 async def test_a_resumed_transcription_hears_only_what_was_not_heard(tmp_path: Path) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
 from ilaas.adapters.store_memory_enrichment import MemoryEnrichmentStore
+from ilaas.core.enrichment import orders
 from ilaas.core.enrichment.clients import ClientPolicy
+from ilaas.core.enrichment.steps import Status
 from ilaas.http.admin_api import build_admin_router
 from ilaas.http.admin_api.speech_clients import PolicyBody, add_speech_client_routes
 from ilaas.services.enrichment.clients import ApiClients
 from ilaas.services.enrichment.tokens import ApiTokens, TokenWorld
 from tests.support.admin import AdminWorld
+from tests.support.enrichment import enrichment
 from tests.support.listener import listening
 from tests.support.stt_api import QuickSigner
 from tests.support.twins import PEPPER, House
@@ -93,6 +97,25 @@ async def test_the_secret_is_shown_once_and_good_for_a_token(world: World) -> No
     with pytest.raises(Exception, match="authentication failed"):
         await world.grant(rotated)
     assert (await world.call("project", "POST", f"/speech-clients/{made['id']}/rotate")).status_code == 409
+
+
+async def test_what_a_revoked_client_has_asked_for_is_cancelled_and_its_results_stay(world: World) -> None:
+    made = await world.must("project", "POST", "/speech-clients", NEW)
+    other = await world.must("project", "POST", "/speech-clients", {**NEW, "name": "other"})
+    for number in range(3):
+        await world.clients.add(orders.created(enrichment(f"e{number}", client_id=made["id"]), 1.0))
+    await world.clients.add(orders.created(enrichment("other", client_id=other["id"]), 1.0))
+    await world.clients.change(
+        "e2", lambda e: replace(orders.cancelled(e, "x", 2.0), enrichment=replace(e, job=None, status=Status.SUCCESS))
+    )
+    await world.must("project", "POST", f"/speech-clients/{made['id']}/revoke")
+    for number in range(2):
+        cancelled = await world.clients.enrichment(f"e{number}")
+        assert (cancelled.status, cancelled.job) == (Status.FAILURE, None)
+        assert cancelled.failure_cause == "The API client was revoked"
+    assert (await world.clients.enrichment("e2")).status is Status.SUCCESS
+    assert (await world.clients.enrichment("other")).job is not None
+    assert await world.clients.take_notice(1e10, 1.0) is None, "nobody is called"
 
 
 async def test_a_creation_that_is_repeated_is_done_once_and_tells_no_secret_again(world: World) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select
+from sqlalchemy import ColumnElement, and_, delete, func, insert, not_, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -105,6 +105,10 @@ def _takes(ask: JobAsk) -> tuple[ColumnElement[bool], ...]:
         for column, served in ((_E.job_model, ask.serves.model), (_E.job_infrastructure, ask.serves.infrastructure)):
             fits = [column == served] if served is not None else [column.is_not(None)]
             where.append(or_(*fits, *([column.is_(None)] if ask.unspecified else [])))
+    for step, choice in ask.leaves:
+        for column, name in ((_E.job_model, choice.model), (_E.job_infrastructure, choice.infrastructure)):
+            if name is not None:
+                where.append(not_(_of_step(step, func.coalesce(column, "") == name)))
     return tuple(where)
 
 

@@ -21,6 +21,15 @@ class Scope(StrEnum):
     TRANSLATION_WORKER = "scope_translation_worker"
 
 
+SCOPE_OF_STEP: Mapping[Step, Scope] = {
+    Step.TRANSCRIPTION: Scope.TRANSCRIPTION_WORKER,
+    Step.ENRICHMENT: Scope.PROCESSING_WORKER,
+    Step.TRANSLATION: Scope.TRANSLATION_WORKER,
+    Step.EVALUATION: Scope.EVALUATION_WORKER,
+}
+"""What a remote worker needs to be given jobs of a step."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientPolicy:
     """What the operator fixes for a client."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ilaas.core.enrichment.changes import Change
-from ilaas.core.enrichment.moves import Event, next_step, queued
+from ilaas.core.enrichment.moves import Event, ended, next_step, queued
 from ilaas.core.enrichment.steps import Job, Status, Step, StepTimes
 from ilaas.core.enrichment.values import Enrichment, EnrichmentParameters, MediaInfo, Notify, Transcript, Version
 from ilaas.core.errors import Conflict, Forbidden
@@ -127,6 +127,14 @@ def deleted(enrichment: Enrichment, at_s: float) -> Change:
         drops_parts=True,
         trash=() if key is None else (key,),
     )
+
+
+def cancelled(enrichment: Enrichment, cause: str, at_s: float) -> Change:
+    """FAILURE for this cause, which nobody is told: the client is no more. Nothing changes when it has ended."""
+    if enrichment.status.is_final or enrichment.deleted_at_s is not None:
+        return Change(enrichment=enrichment)
+    change = ended(enrichment, None, cause, at_s)
+    return replace(change, enrichment=replace(change.enrichment, notify=enrichment.notify), notices=())
 
 
 def removed_by_date(enrichment: Enrichment, at_s: float) -> Change:

@@ -9,7 +9,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ilaas.core.enrichment.clients import Scope
+from ilaas.core.enrichment.clients import SCOPE_OF_STEP
 from ilaas.core.enrichment.steps import Step
 from ilaas.core.enrichment.values import Version
 from ilaas.core.errors import NotFound
@@ -41,12 +41,6 @@ MEDIA_PATH = "/media"
 _FILES = frozenset({"transcript", "transcriptFile"})
 _JOB_QUERY = {"taskId": UUID}
 _HEAD_FORM = {"taskId": UUID, "status": {**TEXT, "enum": ["OK", "KO"]}, "failureCause": TEXT}
-_SCOPES = {
-    Step.TRANSCRIPTION: Scope.TRANSCRIPTION_WORKER,
-    Step.ENRICHMENT: Scope.PROCESSING_WORKER,
-    Step.TRANSLATION: Scope.TRANSLATION_WORKER,
-    Step.EVALUATION: Scope.EVALUATION_WORKER,
-}
 
 Show = Callable[[Request, Assignment], Awaitable[dict[str, Any]]]
 
@@ -95,7 +89,7 @@ def _take(workers: RemoteWorkers, step: Step, path: str, show: Show) -> Operatio
         path=path,
         handler=take,
         about=f"The oldest job of the step {step}",
-        scope=_SCOPES[step],
+        scope=SCOPE_OF_STEP[step],
         tag="workers",
         query=_JOB_QUERY,
         answer="Job",
@@ -132,7 +126,7 @@ def _hand_in(
         path=path,
         handler=hand_in,
         about=f"Hand in what came out of the step {step}, or why nothing did",
-        scope=_SCOPES[step],
+        scope=SCOPE_OF_STEP[step],
         tag="workers",
         body=None if step is Step.TRANSCRIPTION else HandInBody,
         form=forms.get(step, {}),

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from ilaas.core.enrichment import orders
 from ilaas.core.enrichment.clients import ApiClient, ClientPolicy, Scope
 from ilaas.core.errors import Conflict, InvalidRequest, NotFound
 from ilaas.core.rights import Action, Caller, Place, reach
-from ilaas.ports.enrichment import ClientStore
+from ilaas.ports.enrichment import EnrichmentStore, ListQuery
 from ilaas.services.audit_values import as_json
 from ilaas.services.checks import check_names
 from ilaas.services.enrichment.client_views import client_view, policy_value
@@ -24,6 +26,8 @@ from ilaas.services.governance.versions import check_match
 MIN_SECRET_CHARS = 16
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
 """It is part of a path in the object store."""
+_REVOKED = "The API client was revoked"
+_AT_ONCE = 100
 OF_CLIENTS = frozenset({Scope.DEFAULT, Scope.CLIENT})
 """What a client is made with when nothing is said."""
 
@@ -55,7 +59,7 @@ class MadeClient:
 class ApiClients:
     """See above. Every method takes the caller, and raises NotFound for what the caller may not see."""
 
-    def __init__(self, office: Office, store: ClientStore) -> None:
+    def __init__(self, office: Office, store: EnrichmentStore) -> None:
         self._office = office
         self._store = store
 
@@ -122,10 +126,25 @@ class ApiClients:
         return await self._write(caller, "changed", old, kept)
 
     async def revoke(self, caller: Caller, client_id: str) -> ApiClient:
-        """Switch it off, now and for good; its tokens are refused at once. Raises NotFound, Forbidden."""
+        """Switch it off, now and for good: its tokens are refused at once, and what is not done yet is cancelled.
+
+        Its results stay for as long as its policy says. Raises NotFound, Forbidden.
+        """
         old = await self.get(caller, client_id)
         self._office.demand(caller, Action.KEY_REVOKE, _place(old))
-        return await self._write(caller, "revoked", old, replace(old, active=False)) if old.active else old
+        revoked = await self._write(caller, "revoked", old, replace(old, active=False)) if old.active else old
+        await self._cancel_all(client_id)
+        return revoked
+
+    async def _cancel_all(self, client_id: str) -> None:
+        """Also those that an earlier call, which was cut off, has left."""
+        query = ListQuery(size=_AT_ONCE)
+        while (page := await self._store.page(client_id, query)).content:
+            for each in page.content:
+                if not each.status.is_final:
+                    cancel = partial(orders.cancelled, cause=_REVOKED, at_s=self._office.epoch())
+                    await self._store.change(each.id, cancel)
+            query = replace(query, page=query.page + 1)
 
     async def rotate(self, caller: Caller, client_id: str) -> MadeClient:
         """A new secret; the old one is refused from now on. Raises NotFound, Forbidden, Conflict."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +59,8 @@ class WorkContext:
     epoch: Callable[[], float]
     new_id: Callable[[], str]
     policy: WorkPolicy
+    own_models: Callable[[], Awaitable[frozenset[str]]] | None = None
+    """Names of the federation's models. None: the worker takes every job, whatever model it names."""
 
 
 class Work:

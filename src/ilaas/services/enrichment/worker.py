@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from ilaas.core.enrichment.results import StepResult
 from ilaas.core.enrichment.steps import Step
+from ilaas.core.enrichment.values import ModelChoice
 from ilaas.core.errors import IlaasError, LeaseLost, StoreUnavailable
 from ilaas.ports.enrichment import Assignment, JobAsk
 from ilaas.services.enrichment.context import Work, WorkContext
 from ilaas.services.enrichment.fetch import media_key
+from ilaas.services.enrichment.left import left_to_others
 from ilaas.services.enrichment.notify import NotifyPolicy, send_due_notice
 from ilaas.services.enrichment.pipeline import do_step
 from ilaas.services.enrichment.retention import empty_trash, remove_due, remove_strays
@@ -47,10 +49,14 @@ class WorkerOptions:
     heartbeat_s: float = 5.0
     """Between two extensions of a lease, which also tell whether it was cancelled."""
     poll_s: float = 1.0
+    leaves_s: float = 5.0
+    """Between two looks at what remote workers run."""
     housekeeping_s: float = 10.0
     strays_s: float = 6 * 3_600.0
     notifiers: int = 3
     """Webhooks called at the same time: one client that answers slowly keeps no other waiting."""
+    farewell_s: float = 10.0
+    """When the worker stops, a call in flight has so long to be answered: else the client is told again."""
     notify: NotifyPolicy = field(default_factory=NotifyPolicy)
 
 
@@ -61,12 +67,14 @@ class Worker:
         self._context = context
         self._options = options
         self._running: set[asyncio.Task[None]] = set()
+        self._leaves: frozenset[tuple[Step, ModelChoice]] = frozenset()
+        self._leaves_known_until_s = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; jobs in hand are given back then, unharmed."""
         options = self._options
+        telling = [asyncio.create_task(self._tell(stop), name="notices") for _ in range(options.notifiers)]
         beside = [
-            *(asyncio.create_task(self._again(options.poll_s, self._notify)) for _ in range(options.notifiers)),
             asyncio.create_task(self._again(options.housekeeping_s, self._keep_house), name="housekeeping"),
             asyncio.create_task(self._again(options.strays_s, lambda: remove_strays(self._context)), name="strays"),
         ]
@@ -74,9 +82,11 @@ class Worker:
         try:
             await self._take_jobs(stop)
         finally:
-            for task in (*self._running, *beside):
+            jobs = set(self._running)
+            for task in (*jobs, *beside):
                 task.cancel()
-            await asyncio.gather(*self._running, *beside, return_exceptions=True)
+            await asyncio.gather(*jobs, *beside, return_exceptions=True)
+            await _in_time(telling, options.farewell_s if stop.is_set() else 0.0)
             log.info("worker_stopped", owner=options.owner)
 
     async def _take_jobs(self, stop: asyncio.Event) -> None:
@@ -98,20 +108,29 @@ class Worker:
     async def _next(self) -> Assignment | None:
         options = self._options
         free = options.jobs - len(self._running)
-        ask = JobAsk(
-            steps=options.steps,
-            owner=options.owner,
-            worker_name=options.name,
-            at_s=self._context.epoch(),
-            lease_s=options.lease_s,
-            longest_s=None if free > options.short_jobs else options.short_s,
-            limits=self._context.policy.limits,
-        )
         try:
+            ask = JobAsk(
+                steps=options.steps,
+                owner=options.owner,
+                worker_name=options.name,
+                at_s=self._context.epoch(),
+                lease_s=options.lease_s,
+                leaves=await self._left_to_others(),
+                longest_s=None if free > options.short_jobs else options.short_s,
+                limits=self._context.policy.limits,
+            )
             return await self._context.store.take_job(ask)
         except StoreUnavailable as error:
             log.warning("store_unavailable", reason=error.message)
             return None
+
+    async def _left_to_others(self) -> frozenset[tuple[Step, ModelChoice]]:
+        """Asked now and then: remote workers seldom come and go. Raises StoreUnavailable."""
+        now_s, models = self._now(), self._context.own_models
+        if models is not None and now_s >= self._leaves_known_until_s:
+            self._leaves = left_to_others(await self._context.store.clients(), await models())
+            self._leaves_known_until_s = now_s + self._options.leaves_s
+        return self._leaves
 
     # -- one job -------------------------------------------------------------------------------------------------------
 
@@ -199,9 +218,15 @@ class Worker:
 
     # -- beside the jobs -----------------------------------------------------------------------------------------------
 
-    async def _notify(self) -> None:
-        while await send_due_notice(self._context, self._options.notify):
-            pass
+    async def _tell(self, stop: asyncio.Event) -> None:
+        async def tell_all() -> None:
+            while not stop.is_set() and await send_due_notice(self._context, self._options.notify):
+                pass
+
+        while not stop.is_set():
+            await self._outliving(tell_all)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._options.poll_s)
 
     async def _keep_house(self) -> None:
         for enrichment in await self._context.store.expire_jobs(self._now(), self._context.policy.limits):
@@ -211,16 +236,28 @@ class Worker:
 
     async def _again(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
         while True:
-            try:
-                await work()
-            except StoreUnavailable as error:
-                log.warning("store_unavailable", reason=error.message)
-            except Exception:  # the loop must outlive any fault of its work: nobody else sends notices
-                log.exception("loop_failed")
+            await self._outliving(work)
             await asyncio.sleep(seconds)
+
+    async def _outliving(self, work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await work()
+        except StoreUnavailable as error:
+            log.warning("store_unavailable", reason=error.message)
+        except Exception:  # the loop must outlive any fault of its work: nobody else sends notices
+            log.exception("loop_failed")
 
     def _now(self) -> float:
         return self._context.epoch()
+
+
+async def _in_time(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:
+    """Let them end by themselves, and after so long stop them."""
+    if seconds > 0:
+        await asyncio.wait(tasks, timeout=seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _ended(task: asyncio.Task[StepResult]) -> None:
