@@ -19,6 +19,7 @@ from ilaas.app.local import PrivateRabbitMQ
 from ilaas.core.catalogue import Catalogue, DispatchPolicy, ModelSpec, ServerSpec
 from ilaas.core.dispatch.events import Grant, Refusal, Settlement, Ticket
 from ilaas.core.values import Outcome, RequestClass
+from ilaas.ports.broker import Broker
 from tests.support.brokers import Bench, MemoryBench, RabbitBench
 
 SLOTS = 2
@@ -90,14 +91,8 @@ def machine(bench: Bench) -> type[RuleBasedStateMachine]:
         @rule(request=consumes(requests))
         def leave(self, request: Request) -> None:
             """The client goes: out of the queue, or with what it holds."""
-            if request.gone:
-                return
-            request.gone = True
-            if request.holds:
-                self._settle(request, Outcome.CLIENT_LEFT_DECODE)
-            else:
-                request.submits -= 1
-                bench.do(lambda broker, _now: broker.cancel(request.ticket))
+            if not request.gone:
+                self.leave_quietly(request)
             self.rest()
 
         @rule(request=consumes(requests))
@@ -163,12 +158,18 @@ def machine(bench: Bench) -> type[RuleBasedStateMachine]:
             assert bench.until(lambda: self._running() in (0, -1)), "slots stayed taken"
 
         def leave_quietly(self, request: Request) -> None:
+            bench.do(lambda broker, _now: self._go(broker, request))
+
+        def _go(self, broker: Broker, request: Request) -> None:
+            """Where the broker lives, so that no grant comes between the look and the leaving."""
+            request.gone = True
             if request.holds:
-                request.gone = True
-                self._settle(request, Outcome.CLIENT_LEFT_DECODE)
+                request.holds = False
+                outcome = Outcome.CLIENT_LEFT_DECODE
+                broker.settle(request.ticket, Settlement(ticket_id=request.ticket.id, outcome=outcome, tokens=10))
             else:
-                bench.do(lambda broker, _now: broker.cancel(request.ticket))
-                request.gone = True
+                request.submits -= 1
+                broker.cancel(request.ticket)
 
         def _running(self) -> int:
             if isinstance(bench, RabbitBench):
