@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from ilaas.app.demo_federation import SERVERS
-from tests.support.processes import Ilaas, until
+from tests.support.processes import Ilaas, ilaas, until
 
 READY = "Ctrl-C ends all"
 
@@ -89,6 +89,8 @@ def test_over_several_processes_the_same_is_answered_and_the_welcome_names_every
             model="mistral-small", messages=[{"role": "user", "content": "Bonjour"}], max_tokens=5
         )
         assert answer.choices[0].message.content
+    (tmp_path / "cours.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:02.000\nBonjour, et bienvenue.\n")
+    assert "SUCCESS" in ilaas("media", "send", "cours.vtt", "--no-quiz", "--state-dir", "state", folder=tmp_path)
     found = re.search(r"each part logs to (\S+) \((.*)\)", running.out)
     assert found
     parts = found[2].split(", ")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ilaas.core.errors import LeaseLost, StoreUnavailable
+from ilaas.core.errors import StoreUnavailable
 from ilaas.ports.enrichment import EnrichmentStore
 
 WRITES = ("take_job", "put_parts", "finish", "fail", "release", "take_notice", "notice_done", "notice_later")
@@ -65,4 +65,4 @@ class DyingStore:
     async def _alive(self) -> None:
         if self.dead.is_set():
             await self.buried.wait()
-            raise LeaseLost("It is dead.")
+            raise StoreUnavailable("It is dead.")

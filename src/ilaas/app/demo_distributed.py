@@ -14,8 +14,8 @@ from ilaas.app.demo_servers import DemoServers
 from ilaas.app.local import PrivateHAProxy, PrivatePostgres, PrivateRabbitMQ
 from ilaas.app.local.cluster import Cluster
 from ilaas.app.process import Run, handle_signals
-from ilaas.app.run_file import Address
-from ilaas.app.settings import Role
+from ilaas.app.run_file import Address, write_run_file
+from ilaas.app.settings import RUN_FILE, Role
 
 GATEWAYS = 3
 DISPATCHERS = 2
@@ -90,11 +90,13 @@ class _Parts:
         await asyncio.to_thread(self._haproxy.start, {part.name: part.port for part in cluster.gateways})
         first = cluster.gateways[0]
         ops_port = int(first.ops_url.rpartition(":")[2])
+        address = Address("127.0.0.1", self._haproxy.port, "127.0.0.1", ops_port)
+        write_run_file(settings.run_file, address)  # by which commands find it, as they find a gateway alone
         return Demo(
             options=self._options,
             folder=folder,
             settings=replace(settings, port=self._haproxy.port),
-            address=Address("127.0.0.1", self._haproxy.port, "127.0.0.1", ops_port),
+            address=address,
             keys=keys,
             logs=f"each part logs to {folder.path / 'parts'}/NAME/log.jsonl ({', '.join(cluster.parts)})",
             ops_urls=tuple(part.ops_url for part in (*cluster.gateways, *cluster.dispatchers)),
@@ -102,6 +104,7 @@ class _Parts:
 
     async def stop(self) -> None:
         """End all, in the reverse order."""
+        (self._folder.path / RUN_FILE).unlink(missing_ok=True)
         await asyncio.to_thread(self._haproxy.stop)
         if self._cluster is not None:
             await asyncio.to_thread(self._cluster.stop)

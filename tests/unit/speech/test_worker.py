@@ -424,8 +424,8 @@ async def test_a_worker_killed_at_any_write_is_followed_by_one_success_and_one_w
             done = await house.ended(asked)
             await house.told()
             noted = await until_noted(house, asked)
-        dying.buried.set()
         killed.cancel()
+        dying.buried.set()
         await asyncio.gather(killed, return_exceptions=True)
         assert done.status is Status.SUCCESS, (at, name)
         # A worker that dies between the client's answer and its note of it can't have known better.

@@ -57,8 +57,14 @@ async def test_the_content_says_what_a_file_is_whatever_its_name_and_sender_say(
         assert stt.objects.objects[media.object_key or ""] == content
 
 
+async def test_an_empty_file_is_refused_as_such(stt: SttWorld) -> None:
+    answer = await stt.call("POST", "/enrichments/upload", data=form(), files=sent(b""))
+    assert answer.status_code == 400
+    assert answer.json() == {"status": "KO", "errors": [{"path": "file", "message": "An empty file is not allowed."}]}
+
+
 async def test_what_can_t_be_transcribed_is_refused_and_nothing_of_it_is_kept(stt: SttWorld) -> None:
-    for content in (b"", b"MZ\x90\0" + b"\0" * 99, b"%PDF-1.7", b"just words", b"\x89PNG\r\n\x1a\n", b"\xff" * 9000):
+    for content in (b"MZ\x90\0" + b"\0" * 99, b"%PDF-1.7", b"just words", b"\x89PNG\r\n\x1a\n", b"\xff" * 9000):
         answer = await stt.call("POST", "/enrichments/upload", data=form(), files=sent(content))
         assert answer.status_code == 400, content[:9]
         assert answer.json() == {"status": "KO", "errors": [{"path": "file", "message": NOT_SUPPORTED}]}

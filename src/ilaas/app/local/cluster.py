@@ -102,7 +102,7 @@ class Cluster:
     @property
     def gateways(self) -> list[Part]:
         """Those that were started and may still run."""
-        return [part for part in self.parts.values() if part.role is not Role.DISPATCHER]
+        return [part for part in self.parts.values() if part.role in {Role.GATEWAY, Role.ALL}]
 
     @property
     def dispatchers(self) -> list[Part]:

@@ -192,6 +192,8 @@ class Reception:
             await self._world.objects.delete(self._key)
 
     async def _sniff(self) -> None:
+        if not self._head:
+            raise refused("file", "An empty file is not allowed.")
         self._kind = sniff(self._head)
         if self._kind is None:
             raise refused("file", NOT_SUPPORTED)
