@@ -2,6 +2,7 @@
 VENV := .venv
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BIN := $(VENV)/bin
+COMPILER := gcc=gcc /usr/include/python3*/Python.h=python3-dev
 COMPILED_TESTS := $(addprefix tests/unit/,audio continuation core dispatch distributed http quota relay services test_registry.py test_writes.py) tests/e2e
 
 SERVERS := rabbitmq-server=rabbitmq-server /usr/lib/postgresql/*/bin/postgres=postgresql haproxy=haproxy
@@ -37,6 +38,7 @@ format: setup
 bench: setup                     ## CPU per request and per chunk, side by side with nginx
 	scripts/need.sh nginx=nginx-light
 	scripts/bench-router.sh
+	-scripts/need.sh $(COMPILER)   # without it the gateway is measured as plain Python
 	scripts/compile.sh build
 	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/python -m tests.bench $(ARGS)
 
@@ -46,6 +48,7 @@ soak: setup                      ## half an hour of 200 streams while parts die;
 	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/python -m tests.soak $(ARGS)
 
 compile: setup                   ## the path of a request as machine code; run and bench use it until a source changes
+	scripts/need.sh $(COMPILER)
 	scripts/compile.sh build
 
 test-compiled: compile           ## the tests of what is compiled, against what was compiled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ import structlog
 
 from ilaas.adapters.monitor import Monitor, MonitorOptions
 from ilaas.adapters.statistics.fetch import MAX_BYTES
+from ilaas.adapters.writes import TurnWrites
 from ilaas.core.catalogue import Catalogue, ModelSpec, ServerSpec
 from ilaas.core.values import Engine
+from ilaas.relay.upstream import HttpUpstream
 
 VLLM = b'vllm:num_requests_running{model_name="m"} 7\n'
 OK = {"/metrics": (200, VLLM), "/v1/models": (200, b'{"data":[]}')}
@@ -109,7 +112,8 @@ def catalogue(*servers: ServerSpec, model: str = "model") -> Catalogue:
 async def watching(first: Catalogue, *, timeout_s: float = 5.0, **more: float):
     watch = Watch(first)
     options = MonitorOptions(timeout_s=timeout_s, sleep=watch.sleep, jitter=lambda: 0.5, **more)
-    watch.monitor = Monitor(lambda: watch.catalogue, watch.report, watch.check, options)
+    upstream = HttpUpstream(time.monotonic, TurnWrites())
+    watch.monitor = Monitor(lambda: watch.catalogue, upstream, watch.report, watch.check, options)
     task = asyncio.create_task(watch.monitor.run())
     try:
         yield watch
@@ -117,6 +121,7 @@ async def watching(first: Catalogue, *, timeout_s: float = 5.0, **more: float):
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await upstream.close()
 
 
 async def test_a_server_is_checked_and_its_gauges_are_reported_with_its_token():

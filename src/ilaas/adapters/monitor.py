@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
-import httpx
 import structlog
 
 from ilaas.adapters.statistics.engines import NOTHING, READERS, Reader
 from ilaas.adapters.statistics.fetch import Answer, fetch
 from ilaas.adapters.statistics.ttft import TtftWindow
-from ilaas.core.catalogue import Catalogue
+from ilaas.core.catalogue import Catalogue, ServerSpec
 from ilaas.core.dispatch.events import ServerStatistics
 from ilaas.core.values import Engine
+from ilaas.ports.upstream import UpstreamPages
 
 MODELS_PATH = "/v1/models"
 HEALTH_PATH = "/health"
@@ -50,7 +50,7 @@ class MonitorOptions:
     timeout_s: float = 3.0
     """For the whole of one answer."""
     max_reads_per_s: float = 100.0
-    """Of statistics, over all servers: one costs 1 ms of CPU, so that with more servers each is read less often."""
+    """Of statistics, over all servers: one costs CPU, so that with more servers each is read less often."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     jitter: Callable[[], float] = random.random
     """0 to 1: spreads the starts, so that hundreds of servers aren't asked in the same moment."""
@@ -70,8 +70,7 @@ class _Member:
     """One model's server at an address."""
 
     model: str
-    server_id: str
-    served_name: str
+    server: ServerSpec
 
 
 @dataclass(slots=True)
@@ -92,40 +91,19 @@ class _Condition:
 class _Target:
     """One address under watch, with the models behind it."""
 
-    def __init__(self, address: _Address, client: httpx.AsyncClient) -> None:
+    def __init__(self, address: _Address) -> None:
         self.address = address
         self.reader: Reader | None = READERS.get(address.engine)
         self.members: tuple[_Member, ...] = ()
         self.statistics = _Condition()
         self.health = _Condition()
         self.tasks: list[asyncio.Task[None]] = []
-        self._client = client
-        self._requests: dict[str, httpx.Request] = {}
         self._windows: dict[str, TtftWindow] = {}
-
-    async def get(self, path: str, timeout_s: float) -> Answer:
-        """One page of the server. Requests are made once: that is a third of what httpx costs."""
-        request = self._requests.get(path)
-        if request is None:
-            try:
-                request = self._client.build_request(
-                    "GET", self.address.url.rstrip("/") + path, headers=self._headers()
-                )
-            except (httpx.InvalidURL, ValueError):
-                return Answer(fault="the URL is not valid")
-            self._requests[path] = request
-        return await fetch(self._client, request, timeout_s)
-
-    def _headers(self) -> dict[str, str]:
-        headers = {"accept-encoding": "identity", "accept": "*/*"}
-        if self.address.token:
-            headers["authorization"] = f"Bearer {self.address.token}"
-        return headers
 
     def follow(self, members: tuple[_Member, ...]) -> None:
         """Serve these from now on; the windows of models that stay are kept."""
         self.members = members
-        names = {member.served_name for member in members}
+        names = {member.server.served_name for member in members}
         self._windows = {name: self._windows.get(name) or TtftWindow() for name in names}
 
     def read(self, reader: Reader, pages: dict[str, str]) -> dict[str, ServerStatistics]:
@@ -139,12 +117,14 @@ class Monitor:
     def __init__(
         self,
         catalogue: Callable[[], Catalogue],
+        pages: UpstreamPages,
         report: ReportSink,
         check: CheckSink,
         options: MonitorOptions | None = None,
     ) -> None:
         """`report` and `check` are called on the event loop, once per model and server."""
         self._catalogue = catalogue
+        self._pages = pages
         self._report = report
         self._check = check
         self._options = options or MonitorOptions()
@@ -156,21 +136,18 @@ class Monitor:
         self._changed.set()
 
     async def run(self) -> None:
-        """Watch for ever. On cancellation every task and connection is closed."""
-        # No proxy and no netrc: tokens go to the servers named in the catalogue and nowhere else.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=2000, keepalive_expiry=60.0)
-        async with httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as client:  # noqa: S113  # see fetch
-            try:
-                followed: Catalogue | None = None
-                while True:
-                    current = self._catalogue()
-                    if current is not followed:
-                        followed = current
-                        self._follow(current, client)
-                    await self._pause()
-            finally:
-                await self._stop(list(self._targets.values()))
-                self._targets.clear()
+        """Watch for ever. On cancellation every task ends."""
+        try:
+            followed: Catalogue | None = None
+            while True:
+                current = self._catalogue()
+                if current is not followed:
+                    followed = current
+                    self._follow(current)
+                await self._pause()
+        finally:
+            await self._stop(list(self._targets.values()))
+            self._targets.clear()
 
     async def _pause(self) -> None:
         try:
@@ -180,19 +157,19 @@ class Monitor:
             return
         self._changed.clear()
 
-    def _follow(self, catalogue: Catalogue, client: httpx.AsyncClient) -> None:
+    def _follow(self, catalogue: Catalogue) -> None:
         wanted: dict[_Address, list[_Member]] = {}
         for model in catalogue.models.values():
             for server in model.servers:
                 address = _Address(server.url, server.engine, server.token)
-                wanted.setdefault(address, []).append(_Member(model.name, server.id, server.served_name))
+                wanted.setdefault(address, []).append(_Member(model.name, server))
         for address in [address for address in self._targets if address not in wanted]:
             for task in self._targets.pop(address).tasks:
                 task.cancel()
         for address, members in wanted.items():
             target = self._targets.get(address)
             if target is None:
-                target = self._targets[address] = _Target(address, client)
+                target = self._targets[address] = _Target(address)
                 target.tasks = [asyncio.create_task(self._watch_health(target))]
                 if target.reader is not None:
                     target.tasks.append(asyncio.create_task(self._watch_statistics(target, target.reader)))
@@ -240,7 +217,7 @@ class Monitor:
         pages: dict[str, str] = {}
         fault = None
         for path in reader.paths:
-            answer = await target.get(path, self._options.timeout_s)
+            answer = await self._get(target, path)
             if answer.fault is None:
                 pages[path] = answer.text
             else:
@@ -252,25 +229,29 @@ class Monitor:
         if target.statistics.change(None if told else fault):
             _tell("server_statistics_recovered", "server_statistics_failed", target, target.statistics.fault)
         for member in target.members:
-            reading = told.get(member.served_name)
+            reading = told.get(member.server.served_name)
             if reading is not None:
-                self._report(member.model, member.server_id, reading)
+                self._report(member.model, member.server.id, reading)
+
+    async def _get(self, target: _Target, path: str) -> Answer:
+        """By the first of the models that share the address: what is sent is the same for all of them."""
+        return await fetch(self._pages, target.members[0].server, path, self._options.timeout_s)
 
     async def _check_health(self, target: _Target) -> None:
-        answer = await target.get(MODELS_PATH, self._options.timeout_s)
+        answer = await self._get(target, MODELS_PATH)
         if answer.missing:
-            answer = await target.get(HEALTH_PATH, self._options.timeout_s)
+            answer = await self._get(target, HEALTH_PATH)
             if answer.missing:
                 return  # nothing to ask: what requests show of this server is all there is
         if target.health.change(answer.fault):
             _tell("server_health_recovered", "server_health_failed", target, answer.fault)
         for member in target.members:
-            self._check(member.model, member.server_id, ok=answer.fault is None)
+            self._check(member.model, member.server.id, ok=answer.fault is None)
 
 
 def _tell(working: str, failing: str, target: _Target, fault: str | None) -> None:
     """One event when something begins to fail or to work again; never at each try."""
-    servers = [member.server_id for member in target.members]
+    servers = [member.server.id for member in target.members]
     host = _host(target.address.url)
     if fault is None:
         log.info(working, servers=servers, host=host)

@@ -20,6 +20,7 @@ from ilaas.core.catalogue import Catalogue
 from ilaas.core.dispatch.events import ModelView
 from ilaas.ports.broker import Broker
 from ilaas.ports.gossip import Gossip
+from ilaas.ports.upstream import UpstreamPages
 
 Configure = Callable[[Catalogue, Mapping[str, float]], None]
 Job = tuple[str, Callable[[], Coroutine[Any, Any, None]]]
@@ -77,12 +78,12 @@ class Deciding:
 
 
 def build_gateway_dispatch(
-    settings: Settings, catalogue: Callable[[], Catalogue], clock: Callable[[], float]
+    settings: Settings, catalogue: Callable[[], Catalogue], clock: Callable[[], float], pages: UpstreamPages
 ) -> GatewayDispatch:
-    """For a gateway; `catalogue` is what holds now, `clock` monotonic seconds."""
+    """For a gateway; `catalogue` is what holds now, `clock` monotonic seconds, `pages` reads servers' statistics."""
     if settings.broker_url is None:
         memory = MemoryBroker(clock)
-        monitor = Monitor(catalogue, memory.report, memory.check, _options(settings))
+        monitor = Monitor(catalogue, pages, memory.report, memory.check, _options(settings))
         return GatewayDispatch(
             broker=memory,
             configure=memory.configure,
@@ -103,7 +104,7 @@ def build_gateway_dispatch(
             gossip=rabbit,
             close=rabbit.close,
         )
-    deciding = build_deciding(settings, catalogue, clock)
+    deciding = build_deciding(settings, catalogue, clock, pages)
 
     def configure(new: Catalogue, weights: Mapping[str, float]) -> None:
         deciding.dispatching.configure(new, weights)
@@ -131,12 +132,14 @@ def build_gateway_dispatch(
     )
 
 
-def build_deciding(settings: Settings, catalogue: Callable[[], Catalogue], clock: Callable[[], float]) -> Deciding:
+def build_deciding(
+    settings: Settings, catalogue: Callable[[], Catalogue], clock: Callable[[], float], pages: UpstreamPages
+) -> Deciding:
     """For a process that decides for models. It watches the servers of those that it owns, and of no others."""
     assert settings.broker_url is not None  # noqa: S101  # the caller has looked
     dispatching = RabbitDispatching(settings.broker_url, process_name("dispatcher"), clock, _topology(settings))
     owned = _Owned(catalogue, dispatching.owned)
-    monitor = Monitor(owned, dispatching.report, dispatching.check, _options(settings))
+    monitor = Monitor(owned, pages, dispatching.report, dispatching.check, _options(settings))
     return Deciding(dispatching=dispatching, monitor=monitor)
 
 

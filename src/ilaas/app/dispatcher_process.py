@@ -13,6 +13,7 @@ import uvicorn
 
 from ilaas.adapters.folder_lock import FolderLock
 from ilaas.adapters.secret import load_secret
+from ilaas.adapters.writes import TurnWrites
 from ilaas.app.config import load_config
 from ilaas.app.config_watch import ConfigWatcher
 from ilaas.app.dispatch_wiring import Deciding, build_deciding
@@ -25,6 +26,7 @@ from ilaas.core.errors import ConfigError, StoreUnavailable
 from ilaas.core.quota import QuotaBook
 from ilaas.http.ops import build_ops_app
 from ilaas.ports.store import Store
+from ilaas.relay.upstream import HttpUpstream
 from ilaas.services.reconcile import Reconcile
 from ilaas.services.registry import Registry
 
@@ -44,11 +46,13 @@ async def serve_dispatcher(settings: Settings, run: Run) -> None:
     with FolderLock(settings.state_dir):
         store = open_store(settings)
         registry = Registry(load_secret(settings.state_dir).pepper)
-        deciding = build_deciding(settings, lambda: registry.catalogue, time.monotonic)
+        pages = HttpUpstream(time.monotonic, TurnWrites())
+        deciding = build_deciding(settings, lambda: registry.catalogue, time.monotonic, pages)
         reconcile = Reconcile(store, registry, QuotaBook(), deciding.dispatching.configure)
         try:
             await _serve(settings, run, deciding, (store, reconcile))
         finally:
+            await pages.close()
             await store.close()
 
 
@@ -82,7 +86,7 @@ async def _serve(settings: Settings, run: Run, deciding: Deciding, state: tuple[
             await asyncio.gather(*jobs[1:], return_exceptions=True)
         finally:
             settings.run_file.unlink(missing_ok=True)
-            server.should_exit = True
+            server.end()
             with contextlib.suppress(asyncio.CancelledError):
                 await listening
 

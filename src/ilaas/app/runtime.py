@@ -109,7 +109,7 @@ async def _serve(gateway: Gateway, run: Run) -> None:
             await gateway.dispatch.close()
         finally:
             settings.run_file.unlink(missing_ok=True)
-            ops_server.should_exit = True
+            ops_server.end()
             for task in background[1:]:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -128,12 +128,12 @@ async def _until_stopped(run: Run, serving: asyncio.Task[None], background: list
         log.error("part_ended", part=task.get_name(), exc_info=error)
 
 
-async def _drain(gateway: Gateway, server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
+async def _drain(gateway: Gateway, server: QuietServer, serving: asyncio.Task[None]) -> None:
     """Say that it is not ready; after the notice take no new connection; cut what is left after the grace period."""
     gateway.ready = False
     gateway.front.ending = True
     await asyncio.sleep(gateway.settings.shutdown_notice_s)
-    server.should_exit = True
+    server.end()
     grace_s = gateway.settings.shutdown_grace_s
     log.info("shutdown_begun", active=len(gateway.inference.active), grace_s=grace_s)
     await asyncio.wait([serving], timeout=grace_s)  # uvicorn waits until every connection has closed

@@ -51,7 +51,7 @@ async def _until_stopped(server: QuietServer, run: Run, public: socket.socket) -
     serving = asyncio.create_task(server.serve(sockets=[public]))
     stop = asyncio.create_task(run.stop.wait())
     await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
+    server.end()
     stop.cancel()
     await serving
 

@@ -78,7 +78,7 @@ async def serve_worker(settings: Settings, run: Run) -> None:
         try:
             await run_worker(settings, run.stop)
         finally:
-            server.should_exit = True
+            server.end()
             await listening
 
 

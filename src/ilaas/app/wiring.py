@@ -78,9 +78,9 @@ def build(settings: Settings) -> Gateway:
     clock, epoch = time.monotonic, time.time
     store = open_store(settings)
     registry = Registry(load_secret(settings.state_dir).pepper, epoch)
-    dispatch = build_gateway_dispatch(settings, lambda: registry.catalogue, clock)
     writes = TurnWrites()
     upstream = HttpUpstream(clock, writes)
+    dispatch = build_gateway_dispatch(settings, lambda: registry.catalogue, clock, upstream)
     outbox = FileOutbox(settings.state_dir / "outbox")
     accounting = Accounting(outbox, registry.key_used)
     quotas = QuotaBook()

@@ -77,3 +77,10 @@ class Upstream(Protocol):
 
     async def close(self) -> None:
         """Close every idle connection; calls under way go on."""
+
+
+class UpstreamPages(Protocol):
+    """Reads pages of servers over the same pooled connections as requests."""
+
+    def get(self, server: ServerSpec, path: bytes, connect_timeout_s: float, sink: UpstreamSink) -> UpstreamCall:
+        """Start one GET; as `Upstream.send`. Raises ValueError when the server's URL is not one."""

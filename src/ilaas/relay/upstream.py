@@ -128,7 +128,7 @@ class _Call:
 
 
 class HttpUpstream:
-    """Implements ports.upstream.Upstream."""
+    """Implements ports.upstream.Upstream and UpstreamPages."""
 
     def __init__(self, clock: Callable[[], float], writes: Writes, *, tls: ssl.SSLContext | None = None) -> None:
         """`clock` is monotonic seconds; `tls` verifies certificates by default."""
@@ -146,22 +146,32 @@ class HttpUpstream:
             target = self._remember(server)
         if request.upload is not None:
             return self._send_upload(target, request, request.upload, sink)
-        body = request.body
         head = b"POST %b%b%b%bcontent-length: %d\r\n\r\n" % (
             target.prefix,
             request.path,
             target.head,
             request.headers,
-            len(body),
+            len(request.body),
         )
-        call = _Call(self, target, head, request, sink)
-        idle = self._idle.get(target.address)
+        return self._start(_Call(self, target, head, request, sink))
+
+    def get(self, server: ServerSpec, path: bytes, connect_timeout_s: float, sink: UpstreamSink) -> UpstreamCall:
+        """See ports.upstream."""
+        target = self._targets.get(server.id)
+        if target is None or target.server is not server:
+            target = self._remember(server)
+        head = b"GET %b%b%b\r\n" % (target.prefix, path, target.head.replace(JSON_TYPE, b"accept: */*\r\n"))
+        return self._start(_Call(self, target, head, UpstreamRequest(path, b"", b"", connect_timeout_s), sink))
+
+    def _start(self, call: _Call) -> _Call:
+        """On an idle connection, or on a new one."""
+        idle = self._idle.get(call.target.address)
         while idle:
             connection = idle.popitem()[0]
             transport = connection.transport
             if transport is not None and not transport.is_closing():
                 call.connection = connection
-                connection.send(head, body, call)
+                connection.send(call.head, call.body, call)
                 return call
         self.connect(call)
         return call

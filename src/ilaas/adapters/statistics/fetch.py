@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-import httpx
+from ilaas.core.catalogue import ServerSpec
+from ilaas.core.values import Outcome
+from ilaas.ports.upstream import UpstreamPages
 
 MAX_BYTES = 4 * 1024 * 1024
 """A larger page is not read to its end."""
@@ -25,30 +27,59 @@ class Answer:
         return self.status in (404, 405, 501)
 
 
-async def fetch(client: httpx.AsyncClient, request: httpx.Request, timeout_s: float) -> Answer:
-    """Send a GET. `timeout_s` is for the whole of it: httpx's own limits would let a server drip for ever."""
+async def fetch(pages: UpstreamPages, server: ServerSpec, path: str, timeout_s: float) -> Answer:
+    """Send a GET. `timeout_s` is for the whole of it, so that no server drips for ever."""
+    page = _Page()
+    try:
+        call = pages.get(server, path.encode(), timeout_s, page)
+    except ValueError:
+        return Answer(fault="the URL is not valid")
     try:
         async with asyncio.timeout(timeout_s):
-            response = await client.send(request, stream=True)
-            try:
-                return await _read(response)
-            finally:
-                await response.aclose()
+            return await page.answer
     except TimeoutError:
         return Answer(fault="no answer in time")
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-        return Answer(fault=type(error).__name__)
+    finally:
+        if not page.whole:
+            call.abort()
 
 
-async def _read(response: httpx.Response) -> Answer:
-    if not response.is_success:
-        return Answer(response.status_code, fault=f"HTTP {response.status_code}")
-    if response.headers.get("content-encoding", "identity") != "identity":
-        return Answer(response.status_code, fault="compressed, though not asked to be")
-    parts, size = [], 0
-    async for part in response.aiter_raw():
-        parts.append(part)
-        size += len(part)
-        if size > MAX_BYTES:
-            return Answer(response.status_code, fault="longer than 4 MiB")
-    return Answer(response.status_code, b"".join(parts).decode("utf-8", "replace"))
+class _Page:
+    """Collects one answer."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.whole = False
+        """Nothing more will come."""
+        self._status = 0
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def upstream_sent(self) -> None:
+        pass
+
+    def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._status = status
+        if not 200 <= status < 300:
+            self._settle(Answer(status, fault=f"HTTP {status}"))
+        elif any(name == b"content-encoding" and value != b"identity" for name, value in headers):
+            self._settle(Answer(status, fault="compressed, though not asked to be"))
+
+    def upstream_body(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > MAX_BYTES:
+            self._settle(Answer(self._status, fault="longer than 4 MiB"))
+        elif not self.answer.done():
+            self._parts.append(data)
+
+    def upstream_end(self) -> None:
+        self.whole = True
+        self._settle(Answer(self._status, b"".join(self._parts).decode("utf-8", "replace")))
+
+    def upstream_failed(self, outcome: Outcome, detail: str) -> None:
+        self.whole = True
+        self._settle(Answer(fault="no answer in time" if outcome is Outcome.CONNECT_TIMEOUT else detail))
+
+    def _settle(self, answer: Answer) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
