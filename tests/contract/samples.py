@@ -54,6 +54,7 @@ def server(server_id: str = "lyon-1", **changes: Any) -> StoredServer:
         owner_reserved=2,
         context_window=32_768,
         quantisation="fp8",
+        spot=True,
         from_file=False,
     )
     return StoredServer(model="mistral", spec=replace(spec, **changes))

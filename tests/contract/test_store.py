@@ -225,7 +225,7 @@ async def test_last_use_only_moves_forward_and_is_no_change_of_the_directory(sto
 
 
 async def test_a_server_comes_back_with_every_field(store: Store) -> None:
-    bare = server("aix-1", token=None, max_parallel_requests=None, context_window=None, quantisation=None)
+    bare = server("aix-1", token=None, max_parallel_requests=None, context_window=None, quantisation=None, spot=False)
     await store.put_server(server(), line())
     await store.put_server(bare, line())
     assert list(await store.servers()) == [bare, server()]

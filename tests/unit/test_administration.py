@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -256,6 +257,14 @@ async def test_an_added_server_is_ready_to_be_called(world: World) -> None:
     line = (await world.store.audit())[0]
     assert "a token" not in repr(line)
     assert json.loads(line.after or "")["has_token"] is True
+
+
+async def test_a_server_that_may_be_taken_away_at_any_time_is_kept_and_audited_as_such(world: World) -> None:
+    assert not (await world.admin.add_server(SERVER)).spec.spot
+    added = await world.admin.add_server(replace(SERVER, spot=True))
+    assert added.spec.spot
+    assert added in await world.store.servers()
+    assert [json.loads(line.after or "")["spot"] for line in await world.store.audit()] == [True, False]
 
 
 async def test_a_server_at_an_address_that_must_not_be_called_is_refused(world: World) -> None:

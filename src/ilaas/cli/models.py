@@ -91,7 +91,13 @@ def pages(place: Place) -> dict[str, dict[str, Any]]:
         say("No gateway runs here: this is what is configured.")
         return found
     live = {model["model"]: model for model in state["models"]}
-    return {name: {**found.get(name, {}), **model} for name, model in live.items()}
+    return {name: {**found.get(name, {}), **model, "servers": _servers(found, model)} for name, model in live.items()}
+
+
+def _servers(found: Mapping[str, Any], model: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The live state of each server over what is configured of it."""
+    configured_of = {server["id"]: server for server in found.get(model["model"], {}).get("servers", ())}
+    return [{**configured_of.get(server["id"], {}), **server} for server in model["servers"]]
 
 
 def configured(place: Place) -> dict[str, dict[str, Any]]:
@@ -128,6 +134,7 @@ def configured(place: Place) -> dict[str, dict[str, Any]]:
                     "engine": server.engine.value,
                     "state": "draining" if server.draining else "configured",
                     "from_file": server.from_file,
+                    "spot": server.spot,
                 }
                 for server in model.servers
             ],
@@ -139,10 +146,14 @@ def configured(place: Place) -> dict[str, dict[str, Any]]:
 def print_servers(found: list[dict[str, Any]]) -> None:
     """The servers of some models, a line each."""
     print_table(
-        ("server", "model", "site", "owner", "engine", "state", "in flight", "limit", "TTFT (s)", "served", "failed"),
+        (
+            *("server", "model", "site", "owner", "engine", "spot", "state"),
+            *("in flight", "limit", "TTFT (s)", "served", "failed"),
+        ),
         (
             (
-                *(server["id"], page["model"], server["site"], server["owner"], server["engine"], server["state"]),
+                *(server["id"], page["model"], server["site"], server["owner"], server["engine"]),
+                *("yes" if server.get("spot") else None, server["state"]),
                 *(server.get(field) for field in ("in_flight", "limit", "ttft_s", "served", "failed")),
             )
             for page in found

@@ -66,6 +66,7 @@ def add(
     served_name: Annotated[str | None, typer.Option(help="The model's name on it; else the public name.")] = None,
     context_window: Annotated[int | None, typer.Option(min=1, help="Tokens of prompt and answer.")] = None,
     quantisation: Annotated[str | None, typer.Option(help="For example fp8, awq.")] = None,
+    spot: Annotated[bool, typer.Option(help="It may be taken away at any time, for `continuation: spot`.")] = False,
     allow_private: Annotated[bool, typer.Option(help="Accept an address of a private network.")] = False,
     state_dir: StateDir = None,
     config: ConfigFile = None,
@@ -90,6 +91,7 @@ def add(
         served_name=served_name or _served_name(place, model),
         context_window=context_window,
         quantisation=quantisation,
+        spot=spot,
         id=id_,
     )
 

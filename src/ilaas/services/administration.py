@@ -58,6 +58,7 @@ class NewServer:
     """None is the model's own name."""
     context_window: int | None = None
     quantisation: str | None = None
+    spot: bool = False
     id: str | None = None
     """None makes one of the site, the model and some random characters."""
 
@@ -226,6 +227,7 @@ class Administration:
             owner_reserved=new.owner_reserved,
             context_window=new.context_window,
             quantisation=new.quantisation,
+            spot=new.spot,
             from_file=False,
         )
         server = StoredServer(model=new.model, spec=spec)

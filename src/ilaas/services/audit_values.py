@@ -127,5 +127,6 @@ def server_json(server: StoredServer) -> str:
             "owner_reserved": spec.owner_reserved,
             "context_window": spec.context_window,
             "quantisation": spec.quantisation,
+            "spot": spec.spot,
         }
     )

@@ -384,6 +384,7 @@ async def test_an_organisation_adds_drains_and_removes_its_own_servers(world: Ad
     made = await world.must("manager", "POST", "/servers", SERVER)
     assert (made["url"], made["has_token"], made["from_file"]) == ("https://gpu.example.org", True, False)
     assert "hidden" not in str(made)
+    assert made["spot"] is False
     path = f"/servers/{made['id']}"
     etag = await world.etag("manager", path)
     assert (await world.must("manager", "PATCH", path, {"draining": True}, if_match=etag))["draining"] is True
@@ -396,6 +397,9 @@ async def test_an_organisation_adds_drains_and_removes_its_own_servers(world: Ad
     refused(await world.call("manager", "DELETE", "/servers/lille-file"), 409)
     assert (await world.call("manager", "DELETE", path)).status_code == 204
     refused(await world.call("manager", "DELETE", path), 404)
+    spot = await world.must("manager", "POST", "/servers", {**SERVER, "spot": True})
+    assert (await world.must("manager", "GET", f"/servers/{spot['id']}"))["spot"] is True
+    refused(await world.call("manager", "POST", "/servers", {**SERVER, "spot": "yes"}), 422, "spot")
     refused(await world.call("manager", "POST", "/servers", {**SERVER, "owner": "Lyon"}), 403)
     refused(await world.call("operator", "POST", "/servers", {**SERVER, "owner": "Nowhere"}), 422, "owner")
     refused(await world.call("manager", "POST", "/servers", {**SERVER, "model": "unknown"}), 422, "model")

@@ -48,6 +48,16 @@ def test_an_added_server_is_listed_with_the_models_served_name_until_it_is_remov
     assert server_id not in servers(ilaas, config)
 
 
+def test_a_server_that_may_be_taken_away_is_added_and_listed_as_such(ilaas: Ilaas, config: Path) -> None:
+    steady = ilaas("server", "add", "mistral", *ADD, "--config", str(config)).out.strip()
+    other = ("--url", "https://gpu2.example.fr", *ADD[2:])
+    spot = ilaas("server", "add", "mistral", *other, "--spot", "--config", str(config)).out.strip()
+    found = servers(ilaas, config)
+    assert (found[steady]["spot"], found[spot]["spot"]) == (False, True)
+    lines = ilaas("server", "list", "--config", str(config)).out.splitlines()
+    assert [line.split()[0] for line in lines if "  yes  " in line] == [spot]
+
+
 def test_a_server_of_the_file_is_not_removed_here(ilaas: Ilaas, config: Path) -> None:
     ilaas("server", "drain", "lyon-2", "--config", str(config))
     ilaas("server", "add", "mistral", *ADD, "--config", str(config))

@@ -32,6 +32,7 @@ async def all_servers(connection: AsyncConnection, secret: Secret) -> list[Store
                 owner_reserved=row.owner_reserved,
                 context_window=row.context_window,
                 quantisation=row.quantisation,
+                spot=row.spot,
                 draining=row.id in marked,
                 from_file=False,
             ),
@@ -59,6 +60,7 @@ async def add(connection: AsyncConnection, server: StoredServer, secret: Secret)
             owner_reserved=spec.owner_reserved,
             context_window=spec.context_window,
             quantisation=spec.quantisation,
+            spot=spec.spot,
         )
     )
     if spec.draining:

@@ -92,6 +92,7 @@ SERVERS = Table(
     Column("owner_reserved", Integer, nullable=False),
     Column("context_window", Integer),
     Column("quantisation", Text),
+    Column("spot", Boolean, nullable=False),
 )
 
 SERVER_MARKS = Table(

@@ -218,6 +218,7 @@ class NewServerBody(Body):
     served_name: Name | None = None
     context_window: Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)] | None = None
     quantisation: Name | None = None
+    spot: Annotated[StrictBool, Field(description="It may be taken away at any time")] = False
     id: Name | None = None
 
 

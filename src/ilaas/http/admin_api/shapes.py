@@ -149,6 +149,7 @@ class ServerShape(BaseModel):
     owner_reserved: int
     context_window: int | None
     quantisation: str | None
+    spot: bool
     has_token: bool
     draining: bool
     from_file: bool

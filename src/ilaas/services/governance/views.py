@@ -111,6 +111,7 @@ def server_view(model: str, spec: ServerSpec) -> View:
         "owner_reserved": spec.owner_reserved,
         "context_window": spec.context_window,
         "quantisation": spec.quantisation,
+        "spot": spec.spot,
         "has_token": spec.token is not None,
         "draining": spec.draining,
         "from_file": spec.from_file,
