@@ -16,7 +16,7 @@ modules='core/audio.py core/continuation/*.py core/dispatch/*.py core/dispatch/d
     services/context.py services/continuation.py services/ending.py services/exchange.py services/impacts.py
     services/inference.py services/plain_body.py services/prices.py services/progress.py services/quotas.py
     services/records.py services/registry.py services/sending.py services/stages.py services/uploading.py
-    services/wishes.py adapters/broker_memory.py adapters/writes.py http/checks.py http/front.py http/reading.py
+    services/wishes.py adapters/broker_memory.py adapters/broker_remote.py adapters/writes.py http/checks.py http/front.py http/reading.py
     http/writing.py relay/connection.py relay/sending.py relay/upstream.py'
 
 [ -x "$python" ] || exit 0

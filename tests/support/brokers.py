@@ -105,7 +105,7 @@ class RabbitBench:
 
     def do(self, action: Callable[[Broker, float], T]) -> T:
         async def call() -> T:
-            return action(self._gateway, time.monotonic())
+            return action(self._gateway.broker, time.monotonic())
 
         return self._run(call())
 

@@ -94,10 +94,10 @@ def build_gateway_dispatch(
     rabbit = RabbitBroker(settings.broker_url, process_name("gateway"), clock, _topology(settings))
     if settings.role is not Role.ALL:
         return GatewayDispatch(
-            broker=rabbit,
+            broker=rabbit.broker,
             configure=rabbit.configure,
             tick=rabbit.tick,
-            views=rabbit.views,
+            views=rabbit.broker.views,
             jobs=(("broker", rabbit.run),),
             ready=rabbit.ready,
             gauges=lambda: _gauges(rabbit, None),
@@ -119,10 +119,10 @@ def build_gateway_dispatch(
         await deciding.dispatching.close()
 
     return GatewayDispatch(
-        broker=rabbit,
+        broker=rabbit.broker,
         configure=configure,
         tick=tick,
-        views=rabbit.views,
+        views=rabbit.broker.views,
         jobs=(("broker", rabbit.run), *deciding.jobs),
         ready=rabbit.ready,
         gauges=lambda: _gauges(rabbit, deciding.dispatching),

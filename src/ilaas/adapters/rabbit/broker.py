@@ -1,10 +1,10 @@
-"""A gateway's side of the broker: implements ports.broker.Broker and ports.gossip.Gossip over RabbitMQ."""
+"""A gateway's connection to RabbitMQ: carries what `broker_remote` gathers, and implements ports.gossip.Gossip."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 import structlog
@@ -12,25 +12,14 @@ from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from aiormq.exceptions import AMQPError, DeliveryError
 from pamqp.commands import Basic
 
+from ilaas.adapters.broker_remote import RemoteBroker
 from ilaas.adapters.rabbit.link import FAILURES, Link, send
 from ilaas.adapters.rabbit.topology import DISPATCHERS, GATEWAYS, GOSSIP, Topology
 from ilaas.core.catalogue import Catalogue
 from ilaas.core.dispatch.distributed.gateway import RemoteDispatch
-from ilaas.core.dispatch.events import (
-    Effect,
-    Grant,
-    ModelView,
-    QueuePosition,
-    RefusalReason,
-    ServerStatistics,
-    Settlement,
-    Ticket,
-)
-from ilaas.ports.broker import Waiter
+from ilaas.core.dispatch.events import RefusalReason
 
 BEAT_S = 1.0
-GATHER_S = 0.05
-"""How long what nobody waits for may be gathered before it is sent."""
 SILENT_S = 5.0
 """Without a word of any dispatcher, the link is taken for down: the broker hangs, or no dispatcher lives."""
 MOST_UNCONFIRMED = 128
@@ -41,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 
 class RabbitBroker(Link):
-    """Tickets out, grants in. Everything is synchronous for the caller; one task writes what has gathered."""
+    """Tickets out, grants in. Requests call its `broker`; one task writes what has gathered."""
 
     def __init__(self, url: str, name: str, clock: Callable[[], float], topology: Topology | None = None) -> None:
         """`name` is new for each start of the process; `clock` is monotonic seconds."""
@@ -49,9 +38,7 @@ class RabbitBroker(Link):
         self._name = name
         self._clock = clock
         self._core = RemoteDispatch(name)
-        self._waiters: dict[str, Waiter] = {}
-        self._effects: deque[Effect] = deque()
-        self._telling = False
+        self.broker = RemoteBroker(self._core, clock, self._wake.set)
         self._tickets: AbstractChannel | None = None
         self._declared: set[str] = set()
         self._wanted: set[str] = set()
@@ -60,67 +47,24 @@ class RabbitBroker(Link):
         self._beat_s = float("-inf")
         self._heard_s = float("-inf")
         self._hearing = False
-        self._gathering = False
         self._ready = False
         self._unpublished: deque[tuple[str, str, bytes]] = deque()
         """Tickets: model, wire id, body."""
         self._publishing: set[asyncio.Task[None]] = set()
-
-    # -- ports.broker --------------------------------------------------------------------------------------------------
-
-    def submit(self, ticket: Ticket, waiter: Waiter) -> None:
-        """See ports.broker."""
-        self._waiters[ticket.id] = waiter
-        self._tell_waiters(self._core.submit(ticket, self._clock()))
-
-    def cancel(self, ticket: Ticket) -> None:
-        """See ports.broker."""
-        self._waiters.pop(ticket.id, None)
-        self._core.cancel(ticket)
-        self._stir()
-
-    def settle(self, ticket: Ticket, settlement: Settlement) -> None:
-        """See ports.broker."""
-        if not settlement.retry:
-            self._waiters.pop(ticket.id, None)
-        self._tell_waiters(self._core.settle(ticket, settlement, self._clock()))
-
-    def first_token(self, ticket: Ticket, ttft_s: float) -> None:
-        """See ports.broker."""
-        self._core.first_token(ticket, ttft_s)
-        self._stir()
-
-    def position(self, ticket: Ticket) -> QueuePosition | None:
-        """See ports.broker."""
-        return self._core.position(ticket)
-
-    def report(self, model: str, server_id: str, statistics: ServerStatistics) -> None:
-        """Servers are watched by the dispatchers."""
-
-    def check(self, model: str, server_id: str, *, ok: bool) -> None:
-        """Servers are watched by the dispatchers."""
-
-    def view(self, model: str) -> ModelView | None:
-        """See ports.broker."""
-        return self._core.views.get(model)
-
-    def views(self) -> list[ModelView]:
-        """All models whose dispatcher has told of them."""
-        return list(self._core.views.values())
 
     # -- the runtime's -------------------------------------------------------------------------------------------------
 
     def configure(self, catalogue: Catalogue, weights: Mapping[str, float]) -> None:  # noqa: ARG002  # as others do
         """Take the catalogue: models come, change and go; weights are the dispatchers' concern."""
         self._wanted = set(catalogue.models)
-        self._tell_waiters(self._core.configure(catalogue, self._clock()))
+        self.broker.tell(self._core.configure(catalogue, self._clock()))
         self._wake.set()
 
     def tick(self) -> None:
         """Called about four times a second."""
         now = self._clock()
         self._hear(now)
-        self._tell_waiters(self._core.tick(now))
+        self.broker.tell(self._core.tick(now))
         if now - self._beat_s >= BEAT_S:
             self._wake.set()
 
@@ -181,8 +125,8 @@ class RabbitBroker(Link):
             self._hearing = up
             if self._tickets is not None:
                 log.info("dispatchers_heard" if up else "dispatchers_silent", seconds=round(now - self._heard_s, 1))
-            self._tell_waiters(self._core.link(now, up=up))
-            self._stir()
+            self.broker.tell(self._core.link(now, up=up))
+            self.broker.stir()
 
     async def _declare(self, channel: AbstractChannel) -> None:
         for model in sorted(self._wanted - self._declared):
@@ -228,7 +172,7 @@ class RabbitBroker(Link):
             await send(channel, body, self._topology.tickets, model, properties)
             self._core.confirmed(model, wire)
         except DeliveryError:  # the model's queue holds all that it may
-            self._tell_waiters(self._core.turned_away(model, wire, RefusalReason.QUEUE_FULL))
+            self.broker.tell(self._core.turned_away(model, wire, RefusalReason.QUEUE_FULL))
         except FAILURES as error:
             if isinstance(error, AMQPError):
                 log.debug("ticket_not_published", reason=type(error).__name__)
@@ -240,49 +184,11 @@ class RabbitBroker(Link):
             self._heard_s = now
             self._hear(now)
             self._core.news_came(message.body, now)
-            self._stir()
+            self.broker.stir()
         elif message.header.properties.app_id != self._name:
             listener = self._listeners.get(key.partition(".")[2])
             if listener is not None:
                 listener(message.body)
 
     async def _letter(self, message: DeliveredMessage) -> None:
-        self._tell_waiters(self._core.letter(message.body, self._clock()))
-
-    # -- steps ---------------------------------------------------------------------------------------------------------
-
-    def _stir(self) -> None:
-        """See that what has gathered is sent: at once when somebody waits for it."""
-        if self._core.urgent:
-            self._wake.set()
-        elif not self._gathering and self._core.pending:
-            self._gathering = True
-            asyncio.get_running_loop().call_later(GATHER_S, self._gathered)
-
-    def _gathered(self) -> None:
-        self._gathering = False
-        self._wake.set()
-
-    def _tell_waiters(self, effects: Iterable[Effect]) -> None:
-        """As in the embedded broker: what a waiter causes meanwhile is told after what is under way."""
-        self._effects.extend(effects)
-        if self._telling:
-            return
-        self._telling = True
-        try:
-            while self._effects:
-                effect = self._effects.popleft()
-                ticket = effect.ticket
-                if isinstance(effect, Grant):
-                    waiter = self._waiters.get(ticket.id)
-                    if waiter is not None:
-                        waiter.granted(effect)
-                    else:  # it left between the grant and this call: the slot must come back
-                        self._core.abandon(ticket, self._clock())
-                else:
-                    waiter = self._waiters.pop(ticket.id, None)
-                    if waiter is not None:
-                        waiter.refused(effect)
-        finally:
-            self._telling = False
-        self._stir()
+        self.broker.tell(self._core.letter(message.body, self._clock()))
