@@ -166,7 +166,7 @@ class FailureDraw:
         }
 
     def refuses(self) -> bool:
-        """Whether the next connection is closed at once."""
+        """Whether the next connection, or the next request on one that is open, is closed without an answer."""
         rules = enumerate(self.failures.rules)
         return any(rule.fault in _AT_CONNECTION and self._strikes(index) for index, rule in rules)
 

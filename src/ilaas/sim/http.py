@@ -152,6 +152,7 @@ class Connection(asyncio.Protocol):
         self._next: deque[Exchange] = deque()
         self._dripping: deque[int] = deque()
         self._ending: Callable[[], None] | None = None
+        self._used = self._refused = False
         self.drip = False
         self.choked = False
 
@@ -199,7 +200,9 @@ class Connection(asyncio.Protocol):
             self._exchange.on_writable()
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request begins; one on a connection that was taken before may be refused as a new one may."""
+        self._refused = self._used and self._refuses()
+        self._used = True
         self._request = HttpRequest()
         self._body = []
         self._body_bytes = 0
@@ -228,6 +231,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self._refused:
+            self._transport.close()
+            return
         request = self._request
         request.method = self._parser.get_method().decode("latin-1")
         request.path = request.path.partition("?")[0]

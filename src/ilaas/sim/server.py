@@ -96,7 +96,7 @@ class SimServer:
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Connection(self._handle, self._draw.refuses, self._connections),
+            lambda: Connection(self._handle, lambda: self._draw.refuses(), self._connections),  # noqa: PLW0108  # of now
             self.options.host,
             self.port,
             backlog=2048,
