@@ -15,6 +15,7 @@ import httpx
 from openai import AsyncOpenAI
 
 from ilaas.adapters.secret import load_secret
+from ilaas.adapters.statistics import fetch
 from ilaas.app.runtime import Address, Run, serve
 from ilaas.app.settings import Settings
 from ilaas.app.wiring import open_store
@@ -144,7 +145,12 @@ class Federation:
 
 
 def _is_connect(task: asyncio.Task[Any]) -> bool:
-    return getattr(task.get_coro(), "__qualname__", "") == "HttpUpstream._connect"
+    """For a request: the watch over the servers connects by itself, and waits as long as it likes."""
+    coroutine = task.get_coro()
+    if getattr(coroutine, "__qualname__", "") != "HttpUpstream._connect":
+        return False
+    frame = getattr(coroutine, "cr_frame", None)
+    return frame is None or type(frame.f_locals["call"].sink).__module__ != fetch.__name__
 
 
 def bearer(secret: str) -> dict[str, str]:

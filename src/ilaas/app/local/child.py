@@ -113,6 +113,8 @@ def free_ports(count: int) -> list[int]:
     try:
         while len(found) < count:
             port = random.randrange(_FIRST_PORT, _END_PORT)  # noqa: S311 - no secret
+            if port in found:  # with SO_REUSEADDR two sockets that do not listen can have the same
+                continue
             held.append(socket.socket())
             held[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
