@@ -7,7 +7,7 @@ COMPILED_TESTS := $(addprefix tests/unit/,audio continuation core dispatch distr
 
 SERVERS := rabbitmq-server=rabbitmq-server /usr/lib/postgresql/*/bin/postgres=postgresql haproxy=haproxy
 
-.PHONY: run run-distributed test check format bench soak setup test-real test-compiled compile clean lock
+.PHONY: run run-distributed test check format bench bench-distributed soak setup test-real test-compiled compile clean lock
 
 run: $(VENV)/.runtime            ## a federation with simulated sites, ready to call
 	-scripts/need.sh ffmpeg=ffmpeg     # for media; all else runs without it
@@ -41,6 +41,12 @@ bench: setup                     ## CPU per request and per chunk, side by side 
 	-scripts/need.sh $(COMPILER)   # without it the gateway is measured as plain Python
 	scripts/compile.sh build
 	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/python -m tests.bench $(ARGS)
+
+bench-distributed: setup         ## the price of a dispatcher behind RabbitMQ, beside embedded mode and nginx
+	scripts/need.sh nginx=nginx-light $(SERVERS)
+	-scripts/need.sh $(COMPILER)
+	scripts/compile.sh build
+	PYTHONPATH="$$(scripts/compile.sh path)" $(BIN)/python -m tests.bench.distributed
 
 soak: setup                      ## half an hour of 200 streams while parts die; ARGS="--minutes 3 --seed 7" and others
 	scripts/need.sh $(SERVERS)
