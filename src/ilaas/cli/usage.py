@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="usage",
-    help="Requests, tokens, price, energy and CO2e: by organisation, project, key, model, site, class or day.",
+    help="Requests, tokens, audio, price, energy and CO2e: by organisation, project, key, model, site, class or day.",
     epilog=examples(
         "ilaas usage",
         "ilaas usage --by model --from 2026-10 --to 2026-10",
@@ -178,6 +178,7 @@ def _print(found: Report, sparklines: Mapping[tuple[str | int, ...], str], names
 
     say(f"Usage from {found.period} (UTC)")
     by_day = Dimension.DAY in found.columns
+    audio = found.total.audio_ms > 0
     lines = found.lines if by_day else sorted(found.lines, key=lambda line: -line.totals.tokens)
     most = max((line.totals.tokens for line in lines), default=0)
     rows: list[list[object]] = []
@@ -187,26 +188,29 @@ def _print(found: Report, sparklines: Mapping[tuple[str | int, ...], str], names
             trend = "━" * round(20 * line.totals.tokens / most) if most else ""
         else:
             trend = sparklines.get(line.values, "")
-        rows.append([*shown, *_numbers(line.totals), trend])
+        rows.append([*shown, *_numbers(line.totals, audio=audio), trend])
     if rows:
-        rows.append(["total", *[""] * (len(found.columns) - 1), *_numbers(found.total), ""])
+        rows.append(["total", *[""] * (len(found.columns) - 1), *_numbers(found.total, audio=audio), ""])
     print_table(
         (
             *found.columns,
-            *("requests", "not completed", "tokens in", "tokens out", "EUR", "Wh", "gCO2e", "tokens a day"),
+            *("requests", "not completed", "tokens in", "tokens out"),
+            *(("audio s",) if audio else ()),
+            *("EUR", "Wh", "gCO2e", "tokens a day"),
         ),
         rows,
         "No usage in this period.",
     )
 
 
-def _numbers(totals: Totals) -> list[object]:
+def _numbers(totals: Totals, *, audio: bool) -> list[object]:
     known = totals.impact_known > 0
     return [
         totals.requests,
         totals.requests - totals.completed,
         totals.prompt_tokens,
         totals.completion_tokens,
+        *([round(totals.audio_ms / 1000)] if audio else []),
         totals.price_micro_eur / 1_000_000,
         totals.energy_mj / 3_600_000 if known else None,
         (totals.co2e_ug + totals.embodied_co2e_ug) / 1_000_000 if known else None,

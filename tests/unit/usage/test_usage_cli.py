@@ -65,6 +65,23 @@ def test_the_table_has_a_line_per_model_a_trend_and_the_total(state: Path) -> No
     assert shown[3].split()[5] == "0.60"
 
 
+def test_seconds_of_audio_are_told_where_there_are_some(state: Path) -> None:
+    assert "audio s" not in run(state, *OCTOBER)
+    heard = [record(100 + n, finished_at_ms=FIRST * DAY_S * 1000, model="whisper", audio_ms=90_600) for n in range(2)]
+
+    async def add() -> None:
+        store = SqlStore(f"sqlite:///{state / 'ilaas.db'}", load_secret(state))
+        await store.open()
+        await store.add_usage(heard)
+        await store.close()
+
+    asyncio.run(add())
+    head, *lines, total = run(state, "--by", "model", *OCTOBER).splitlines()
+    assert "tokens out  audio s" in head
+    told = {line.split()[0]: line.split()[5] for line in [*lines, total]}
+    assert told == {"llama": "0", "mistral": "0", "whisper": "181", "total": "181"}
+
+
 def test_json_lines_add_up_to_the_total(state: Path) -> None:
     found = json.loads(run(state, "--by", "project", "--organisation", "Lille", *OCTOBER, "--json"))
     assert [(line["organisation"], line["project"]) for line in found["lines"]] == [("Lille", "linguistique")]
