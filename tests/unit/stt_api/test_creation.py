@@ -147,6 +147,7 @@ UNREAD: list[tuple[bytes, str, int]] = [
     (b"\xff\xfe", "application/json", 400),
     (b"[]", "application/json", 422),
     (b'{"url": 3}', "application/json", 422),
+    (b'{"enrichmentParameters": "{}"}', "application/json", 422),
     (b'{"enrichmentParameters": {"generateQuiz": "yes"}}', "application/json", 422),
     (b'{"enrichmentParameters": {"mediaTypes": "cours"}}', "application/json", 422),
     (b'{"enrichmentParameters": {"disciplines": [1]}}', "application/json", 422),
@@ -165,6 +166,7 @@ async def test_what_the_framework_refuses_is_told_as_problem_details(stt: SttWor
         assert {"type", "title", "status", "detail"} <= body.keys()
         if status == 422:
             assert body["violations"]
+            assert all("Body" not in each["title"] for each in body["violations"]), "a name of the code's"
 
 
 async def test_the_models_that_may_be_asked_for_are_listed_with_those_of_remote_workers(stt: SttWorld) -> None:

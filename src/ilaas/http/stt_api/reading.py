@@ -81,6 +81,8 @@ def _type_message(error: dict[str, Any]) -> str:
         "string_type": "This value should be of type string|null.",
         "bool_type": "This value should be of type bool.",
         "list_type": "This value should be of type array|null.",
+        "model_type": "This value should be of type object.",
+        "missing": "This value should not be blank.",
     }.get(error["type"], f"{error['msg']}.")
 
 
