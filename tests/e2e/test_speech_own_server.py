@@ -93,6 +93,12 @@ async def test_what_can_not_be_heard_is_refused_with_a_reason(
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_another_model_is_refused_with_the_way_to_make_the_names_agree(http: httpx.AsyncClient) -> None:
+    told = (await ask(http, b"x", model="openai/whisper-large-v3-turbo")).json()["error"]["message"]
+    assert "--model openai/whisper-large-v3-turbo" in told
+    assert "--served-name whisper" in told
+
+
 async def test_it_says_what_it_has(http: httpx.AsyncClient) -> None:
     assert (await http.get("/v1/models")).json()["data"][0]["id"] == "whisper"
     assert (await http.get("/health")).status_code == 200

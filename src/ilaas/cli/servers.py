@@ -63,7 +63,9 @@ def add(
     id_: Annotated[str | None, typer.Option("--id", help="Its name in commands and metrics; else made up.")] = None,
     max_parallel_requests: Annotated[int | None, typer.Option(min=1)] = None,
     owner_reserved: Annotated[int, typer.Option(min=0, help="Slots that only the owner's requests may take.")] = 0,
-    served_name: Annotated[str | None, typer.Option(help="The model's name on it; else the public name.")] = None,
+    served_name: Annotated[
+        str | None, typer.Option(help="The model's name on it; else its name on the file's servers, or the public one.")
+    ] = None,
     context_window: Annotated[int | None, typer.Option(min=1, help="Tokens of prompt and answer.")] = None,
     quantisation: Annotated[str | None, typer.Option(help="For example fp8, awq.")] = None,
     spot: Annotated[bool, typer.Option(help="It may be taken away at any time, for `continuation: spot`.")] = False,

@@ -16,7 +16,8 @@ def add_to(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "ilaas stt serve --weights /srv/whisper-large-v3-turbo --model whisper",
-            "ilaas server add whisper --url http://127.0.0.1:8200 --site lille --owner univ-lille --engine openai",
+            "ilaas server add whisper --url http://127.0.0.1:8200 --site lille --owner univ-lille --engine openai "
+            "--served-name whisper --allow-private",
         )
     )(serve)
 

@@ -63,7 +63,7 @@ def build_speech_server(server: SpeechServer) -> Starlette:
             if wanted not in FORMATS:
                 raise InvalidRequest(f"The field 'response_format' must be one of {', '.join(FORMATS)}.")
             if form.values.get("model") != server.model:
-                raise ModelNotFound(f"The model '{form.values.get('model', '')[:100]}' is not here.", param="model")
+                raise ModelNotFound(_other_model(form.values.get("model", ""), server.model), param="model")
             duration_s = (await server.tools.probe(path)).duration_s or 0.0
             task = SpeechTask(
                 path=path,
@@ -88,6 +88,13 @@ def build_speech_server(server: SpeechServer) -> Starlette:
             Route("/health", health),
             Route("/", health),
         ]
+    )
+
+
+def _other_model(asked: str, here: str) -> str:
+    return (
+        f"The model '{asked[:100]}' is not here, only '{here}': start 'ilaas stt serve' with --model {asked[:100]}, "
+        f"or add the server with --served-name {here}."
     )
 
 
