@@ -51,6 +51,13 @@ def lecture(tmp_path: Path) -> Path:
     return box.of("leçon.mp3", "-metadata", f"comment=ILAAS-SCRIPT: {SCRIPT}")
 
 
+async def test_a_gateway_that_calls_public_addresses_only_takes_a_file_too(tmp_path: Path, lecture: Path) -> None:
+    async with speech_federation(tmp_path, allow_private_addresses=False) as speech:
+        sent = await Terminal(speech, tmp_path).media("send", str(lecture), "--no-metadata", "--no-quiz")
+        assert sent.returncode == 0, sent.stderr
+        assert "SUCCESS" in sent.stdout
+
+
 async def test_a_file_is_sent_watched_and_fetched(terminal: Terminal, lecture: Path) -> None:
     sent = await terminal.media("send", str(lecture), "--translate-to", "en", "--language", "fr", "--notes")
     assert sent.returncode == 0, sent.stderr

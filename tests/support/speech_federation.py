@@ -126,7 +126,7 @@ async def speech_federation(
             models=models,
             allow_private_addresses=True,
             shutdown_grace_s=2.0,
-            speech=SpeechSettings(enabled=True, allow_private_addresses=True, **speech),
+            speech=SpeechSettings(enabled=True, **{"allow_private_addresses": True, **speech}),
             **FAST,  # type: ignore[arg-type]
         )
         running = await stack.enter_async_context(gateway(given, list(sites.values())))

@@ -90,13 +90,12 @@ def send(
         }
     )
     with _api(state_dir, config) as api:
-        hook = webhook or api.hook
         if is_url(source):
-            enrichment_id = api.send_url(source, parameters, hook)
+            enrichment_id = api.send_url(source, parameters, webhook)
         else:
             path = file_of(source)
             with path.open("rb") as file:
-                enrichment_id = _upload(path, file, lambda given: api.send_file(path.name, given, parameters, hook))
+                enrichment_id = _upload(path, file, lambda given: api.send_file(path.name, given, parameters, webhook))
         if not wait:
             print_json({"id": enrichment_id}) if as_json else print(enrichment_id)
             return 0

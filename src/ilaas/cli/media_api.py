@@ -61,14 +61,17 @@ def find_access(place: Place, environ: Mapping[str, str] = os.environ) -> Access
     return Access(url.rstrip("/").removesuffix("/api"), client_id, secret)
 
 
+def _told(hook: str | None) -> dict[str, str]:
+    """Who is notified; nobody when there is no address, since the terminal asks for itself."""
+    return {"notificationLevel": "none"} if hook is None else {"notificationWebhookUrl": hook}
+
+
 class MediaApi:
     """One client with a token."""
 
     def __init__(self, access: Access) -> None:
         self._http = httpx.Client(base_url=f"{access.url}/api", timeout=httpx.Timeout(60.0, read=600.0, write=600.0))
         self._access = access
-        self.hook = f"{access.url}/api/v1/webhook"
-        """An address that takes notifications and does nothing with them."""
 
     def __enter__(self) -> Self:
         self._login()
@@ -86,15 +89,15 @@ class MediaApi:
         token = self._checked(lambda: self._http.post("/token", data=given)).json()["access_token"]
         self._http.headers["authorization"] = f"Bearer {token}"
 
-    def send_url(self, url: str, parameters: Mapping[str, Any], hook: str) -> str:
+    def send_url(self, url: str, parameters: Mapping[str, Any], hook: str | None) -> str:
         """Let the service fetch it; returns the id."""
-        body = {"url": url, "notificationWebhookUrl": hook, "enrichmentParameters": parameters}
+        body = {"url": url, **_told(hook), "enrichmentParameters": parameters}
         return str(self._json("POST", "/v1/enrichments/url", json=body)["id"])
 
-    def send_file(self, name: str, file: BinaryIO, parameters: Mapping[str, Any], hook: str) -> str:
+    def send_file(self, name: str, file: BinaryIO, parameters: Mapping[str, Any], hook: str | None) -> str:
         """Upload it; returns the id."""
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        fields = {"notificationWebhookUrl": hook, "enrichmentParameters": json.dumps(parameters)}
+        fields = {**_told(hook), "enrichmentParameters": json.dumps(parameters)}
         return str(self._json("POST", "/v1/enrichments/upload", data=fields, files={"file": (name, file, kind)})["id"])
 
     def enrichments(self, count: int) -> list[dict[str, Any]]:

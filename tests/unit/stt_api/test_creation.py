@@ -130,6 +130,12 @@ async def test_what_the_contract_allows_is_taken(stt: SttWorld) -> None:
         assert answer.status_code == 200, (body, answer.text)
 
 
+async def test_who_wants_no_call_needs_no_webhook(stt: SttWorld) -> None:
+    asked = {name: value for name, value in GOOD.items() if name != "notificationWebhookUrl"}
+    answer = await stt.must("POST", "/enrichments/url", json={**asked, "notificationLevel": "none"})
+    assert (await stt.store.enrichment(answer["id"])).notify.url is None
+
+
 async def test_the_spelling_that_esup_pod_sends_names_the_end_user_too(stt: SttWorld) -> None:
     answer = await stt.must("POST", "/enrichments/url", json={**GOOD, "enduserIdentifier": "f00@univ.fr"})
     shown = await stt.must("GET", f"/enrichments/{answer['id']}")

@@ -56,7 +56,9 @@ class OrderBody(Body):
     """What is wanted, and who is told of it."""
 
     notification_webhook_url: str | None = None
-    notification_level: str | None = Field(None, description="`default` (at the end) or `task` (after each step)")
+    notification_level: str | None = Field(
+        None, description="`default` (at the end), `task` (after each step) or `none` (no webhook is needed)"
+    )
     end_user_identifier: str | None = Field(
         None, validation_alias=AliasChoices("endUserIdentifier", "enduserIdentifier")
     )

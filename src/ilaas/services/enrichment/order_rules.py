@@ -17,6 +17,8 @@ BAD_URL = "The given url is not a valid"
 _LONGEST_URL = 4_000
 _TLD = re.compile(r"[A-Za-z0-9_.-]+\.(?:[A-Za-z]{2,63}|xn--[A-Za-z0-9-]{2,59})\.?")
 _LEVELS = {"default": NotificationLevel.DEFAULT, "task": NotificationLevel.TASK}
+NO_CALLS = "none"
+"""A level of our own: for clients that ask how far it is, and so need no webhook."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,11 @@ class Order:
 
 def checked(order: Order, *, require_tld: bool) -> tuple[Order, Sequence[Violation]]:
     """The order with languages as two letters, and everything that is wrong with it."""
-    found = list(_of_webhook(order.webhook_url, require_tld=require_tld))
+    if order.level == NO_CALLS:
+        order = replace(order, webhook_url=None, level=None)
+        found: list[Violation] = []
+    else:
+        found = list(_of_webhook(order.webhook_url, require_tld=require_tld))
     if order.level is not None and order.level not in _LEVELS:
         found.append(Violation("notificationLevel", "The notification level is either default or task"))
     asked = order.parameters
