@@ -74,7 +74,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
         """As httpcore wants it."""
         options = self._options
         addresses = await asyncio.to_thread(
-            lambda: public_addresses(host, port, allow_private=options.allow_private, resolve=options.resolve)
+            lambda: public_addresses(host, port, allow_private=options.allow_private, resolve=self._resolve)
         )
         last: Exception | None = None
         for address in addresses:
@@ -85,6 +85,13 @@ class _Backend(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 last = error
         raise httpcore.ConnectError(str(last))
+
+    def _resolve(self, host: str, port: int) -> Sequence[str]:
+        """A name server may be away for a moment: that says nothing about the address, so it is no refusal."""
+        try:
+            return self._options.resolve(host, port)
+        except OSError as error:
+            raise httpcore.ConnectError(f"the host '{host}' does not resolve.") from error
 
     async def sleep(self, seconds: float) -> None:
         """As httpcore wants it."""

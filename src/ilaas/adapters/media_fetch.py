@@ -114,7 +114,7 @@ class MediaFetcher:
                 async for chunk in answer.body:
                     await upload.write(chunk)
         except InvalidRequest as error:
-            raise MediaUnusable(f"{CAUSE}: {error.message.removeprefix(_FIELD)}") from error
+            raise MediaUnusable(f"{CAUSE}: {error.message.replace(_FIELD, 'it ', 1)}") from error
         if expected is not None and upload.size_bytes - before < expected:
             raise _AgainError("the server broke off in the middle of the file.")
         return upload

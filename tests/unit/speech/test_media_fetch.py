@@ -74,7 +74,7 @@ async def test_endless_redirects_end(page: Web) -> None:
 
 async def test_private_addresses_are_refused(page: Web) -> None:
     url = page.on("/secret", says(body=MEDIA))
-    with pytest.raises(MediaUnusable, match="not public"):
+    with pytest.raises(MediaUnusable, match="URL: it points to an address that is not public"):
         await Fetching(GuardOptions()).fetch(url)
     assert page.visits == []
 
@@ -124,6 +124,24 @@ async def test_a_server_that_is_busy_is_asked_again_after_1_2_and_4_seconds(page
     await fetching.fetch(url)
     assert fetching.pauses_s == [1.0, 2.0, 4.0]
     assert fetching.objects.objects["k"] == MEDIA
+
+
+async def test_a_name_that_does_not_resolve_may_do_so_a_moment_later(page: Web) -> None:
+    lost = [OSError("temporary failure in name resolution")] * 2
+
+    def resolve(host: str, port: int) -> Sequence[str]:
+        if lost:
+            raise lost.pop()
+        return ["127.0.0.1"]
+
+    page.on("/a.mp3", says(body=MEDIA))
+    url = f"http://media.example:{page.port}/a.mp3"
+    fetching = Fetching(GuardOptions(resolve=resolve, allow_private=True))
+    await fetching.fetch(url)
+    assert fetching.pauses_s == [1.0, 2.0]
+    lost.extend([OSError("temporary failure in name resolution")] * 9)
+    with pytest.raises(UpstreamFailed, match=r"the host 'media\.example' does not resolve"):
+        await fetching.fetch(url)
 
 
 async def test_after_three_more_tries_it_gives_up_and_leaves_nothing(page: Web) -> None:
