@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from ilaas.core.enrichment import orders, states
 from ilaas.core.enrichment.changes import Change, Notice
-from ilaas.core.enrichment.steps import STEP_OF, Status, Step
+from ilaas.core.enrichment.steps import RULES, Status, Step
 from ilaas.core.enrichment.values import Enrichment, EnrichmentParameters, NotificationLevel, Notify, Version
 from tests.support.enrichment import NOW_S, RESULTS, enrichment
+
+STEP_OF: dict[Status, Step] = {status: step for step, rule in RULES.items() for status in (rule.waiting, rule.running)}
+"""The step of each status that is not final."""
 
 
 class Course:

@@ -8,11 +8,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ilaas.core.enrichment import orders, states
 from ilaas.core.enrichment.changes import Change, Failure, SpeechLimits, StepLimits
-from ilaas.core.enrichment.steps import STEP_OF, Lease, Status, Step
+from ilaas.core.enrichment.steps import Lease, Status, Step
 from ilaas.core.enrichment.values import EnrichmentParameters, NotificationLevel
 from ilaas.core.errors import Conflict, LeaseLost
 from tests.support.enrichment import NOW_S
-from tests.support.enrichment_course import Course
+from tests.support.enrichment_course import STEP_OF, Course
 
 LIMITS = SpeechLimits(steps={step: StepLimits(max_attempts=2, max_releases=2) for step in Step})
 S = Status

@@ -65,9 +65,6 @@ RULES: dict[Step, StepRule] = {
     ),
 }
 
-STEP_OF: dict[Status, Step] = {status: step for step, rule in RULES.items() for status in (rule.waiting, rule.running)}
-"""The step of each status that is not final."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
