@@ -112,6 +112,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)  # before anybody is told the address; who connects early waits for the accept
     except OSError as error:
         listener.close()
-        raise ConfigError(f"can't listen on {host}:{port}: {error.strerror}; choose another port") from None
+        raise ConfigError(
+            f"can't listen on {host}:{port}: {error.strerror}; choose another port, or 0 for a free one"
+        ) from None
     listener.setblocking(False)
     return listener

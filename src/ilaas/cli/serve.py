@@ -39,6 +39,7 @@ def add_to(app: typer.Typer) -> None:
             "ilaas serve --config ilaas.yaml",
             "ilaas serve --config ilaas.yaml --host 0.0.0.0 --port 80 --log-format json",
             "ilaas serve --config ilaas.yaml --role dispatcher --state-dir /var/lib/ilaas/dispatcher",
+            "ilaas serve --config ilaas.yaml --role worker --metrics-port 0   # beside others, on one machine",
             "kill -HUP $(pidof -x ilaas)   # read the file again now; it is followed anyway",
         )
     )(serve)
@@ -52,7 +53,9 @@ def serve(
     ] = Role.ALL,
     host: Annotated[str | None, typer.Option(help="Address to listen on; else the file's.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = None,
-    metrics_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of metrics and live state.")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of metrics and live state; 0 takes a free one.")
+    ] = None,
     state_dir: Annotated[Path | None, typer.Option(help="State folder; else ILAAS_STATE_DIR, else the file's.")] = None,
     log_format: Annotated[
         LogFormat, typer.Option(help="Log lines; auto is text on a terminal, else JSON.")
