@@ -56,10 +56,15 @@ class AdminWorld:
         self.people: dict[str, str] = {}
         self.tokens: dict[str, str] = {}
         self.http: httpx.AsyncClient
+        self.followed: list[int] = []
+        """The store's revision at each time that the gateway was asked to take a change over."""
 
     def check_url(self, url: str) -> None:
         if "10.0.0.1" in url:
             raise InvalidRequest("A private address.", param="url")
+
+    async def follow(self) -> None:
+        self.followed.append(await self.store.revision())
 
     async def begin_anew(self) -> None:
         """As if nothing had happened."""
@@ -105,7 +110,7 @@ async def administering(store: Any = None) -> AsyncIterator[AdminWorld]:
     """Start, and end with nothing left behind."""
     world = AdminWorld(store)
     await world.populate()
-    router = build_admin_router(world.governance, "0")
+    router = build_admin_router(world.governance, "0", world.follow)
     async with (
         listening(House(), routers=[router]) as listener,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}", timeout=20) as http,

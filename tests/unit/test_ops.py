@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
 
+from ilaas.app.observe import nothing_to_follow
 from ilaas.core.dispatch.events import ModelView
 from ilaas.core.values import RequestClass
 from ilaas.http.ops import OpsSources, build_ops_app
@@ -23,7 +25,9 @@ VIEW = ModelView(
 )
 
 
-def client(*, ready: bool = True, threads: list[int] | None = None) -> httpx.AsyncClient:
+def client(
+    *, ready: bool = True, threads: list[int] | None = None, follow: Callable[[], Awaitable[None]] = nothing_to_follow
+) -> httpx.AsyncClient:
     def make_text() -> bytes:
         if threads is not None:
             threads.append(threading.get_ident())
@@ -34,7 +38,9 @@ def client(*, ready: bool = True, threads: list[int] | None = None) -> httpx.Asy
             threads.append(threading.get_ident())
         return make_text
 
-    sources = OpsSources(metrics=take, state=lambda: {"version": "1", "models": [VIEW]}, ready=lambda: ready)
+    sources = OpsSources(
+        metrics=take, state=lambda: {"version": "1", "models": [VIEW]}, ready=lambda: ready, follow=follow
+    )
     return httpx.AsyncClient(transport=httpx.ASGITransport(build_ops_app(sources)), base_url="http://ops")
 
 
@@ -66,6 +72,18 @@ async def test_health_tells_whether_the_gateway_is_ready(ready, status, text):
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/v1/models", "/metrics/x"])
 async def test_there_is_nothing_else(path):
     assert (await client().get(path)).status_code == 404
+
+
+async def test_after_a_change_in_the_store_it_can_be_asked_to_take_it_over():
+    asked: list[str] = []
+
+    async def follow() -> None:
+        asked.append("follow")
+
+    assert (await client(follow=follow).get("/follow")).status_code == 405
+    assert asked == []
+    assert (await client(follow=follow).post("/follow")).status_code == 204
+    assert asked == ["follow"]
 
 
 async def test_nothing_can_be_changed_through_it():

@@ -62,7 +62,7 @@ async def _serve(settings: Settings, run: Run, deciding: Deciding, state: tuple[
     handle_signals(run, watcher.reload_now if watcher is not None else None)
     with listen(settings.ops_host, settings.ops_port) as ops:
         address = Address(settings.ops_host, ops.getsockname()[1], settings.ops_host, ops.getsockname()[1])
-        server = QuietServer(_ops_config(deciding))
+        server = QuietServer(_ops_config(deciding, reconcile))
         listening = asyncio.create_task(server.serve(sockets=[ops]), name="ops")
         write_run_file(settings.run_file, address)
         try:
@@ -136,6 +136,6 @@ def _watcher(settings: Settings, run: Run, reconcile: Reconcile) -> ConfigWatche
     return ConfigWatcher(path, lambda: load_config(path, run.environ), apply, current=replace(settings))
 
 
-def _ops_config(deciding: Deciding) -> uvicorn.Config:
-    sources = dispatcher_sources(deciding.dispatching, time.time(), deciding.gauges)
+def _ops_config(deciding: Deciding, reconcile: Reconcile) -> uvicorn.Config:
+    sources = dispatcher_sources(deciding.dispatching, time.time(), deciding.gauges, reconcile.follow)
     return uvicorn.Config(build_ops_app(sources), ws="none", lifespan="off", log_config=None, access_log=False)

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import orjson
@@ -194,11 +194,18 @@ def ops_sources(gateway: Gateway) -> OpsSources:
         broker=gateway.dispatch.gauges,
         speech_jobs=lambda: {} if gateway.speech is None else gateway.speech.jobs,
     )
-    return _sources(observed, lambda: gateway.ready and gateway.dispatch.ready())
+    return _sources(observed, lambda: gateway.ready and gateway.dispatch.ready(), gateway.reconcile.follow)
+
+
+async def nothing_to_follow() -> None:
+    """For processes that keep nothing of the store in memory."""
 
 
 def dispatcher_sources(
-    dispatching: DispatcherFacts, started_at_s: float, broker: Callable[[], BrokerGauges | None] = no_broker
+    dispatching: DispatcherFacts,
+    started_at_s: float,
+    broker: Callable[[], BrokerGauges | None] = no_broker,
+    follow: Callable[[], Awaitable[None]] = nothing_to_follow,
 ) -> OpsSources:
     """What the ops listener shows of a dispatcher: the models that it owns. Ready is connected to the broker."""
     lag = LoopLag()
@@ -209,8 +216,10 @@ def dispatcher_sources(
         return ProcessGauges(event_loop_lag_s=lag.worst_s(loop.time()), uptime_s=time.time() - started_at_s)
 
     observed = Observed(tallies=dict, rejections=dict, views=dispatching.views, gauges=gauges, broker=broker)
-    return _sources(observed, lambda: dispatching.connected)
+    return _sources(observed, lambda: dispatching.connected, follow)
 
 
-def _sources(observed: Observed, ready: Callable[[], bool]) -> OpsSources:
-    return OpsSources(metrics=lambda: Snapshot.take(observed).text, state=lambda: state(observed), ready=ready)
+def _sources(observed: Observed, ready: Callable[[], bool], follow: Callable[[], Awaitable[None]]) -> OpsSources:
+    return OpsSources(
+        metrics=lambda: Snapshot.take(observed).text, state=lambda: state(observed), ready=ready, follow=follow
+    )

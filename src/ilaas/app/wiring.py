@@ -135,7 +135,7 @@ def build(settings: Settings) -> Gateway:
             ready=lambda: gateway.ready and dispatch.ready(),
             version=__version__,
             routers=(
-                build_admin_router(governance, __version__, stt.admin),
+                build_admin_router(governance, __version__, gateway.reconcile.follow, stt.admin),
                 build_usage_router(admission, store, epoch),
             ),
             mounts=stt.mounts,

@@ -77,5 +77,5 @@ async def _show(demo: Demo) -> None:
     remember_config(demo.settings)
     console = Console(force_terminal=False if demo.options.plain else None, highlight=False)
     console.print(demo.welcome(), soft_wrap=True, markup=False)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(trust_env=False) as client:
         await run_live(http_fetch_all(client, demo.ops_urls or (demo.ops_url,)), console=console)

@@ -126,7 +126,10 @@ async def office(place: Place, *, private_addresses: bool = False) -> AsyncItera
     admin = Administration(store, secret.pepper, time.time, secrets.token_bytes, check_url)
     await store.open()
     try:
+        before = await store.revision()
         yield Office(place, store, admin, actor())
+        if await store.revision() != before:
+            await _tell_gateway(place)
     finally:
         await store.close()
 
@@ -174,13 +177,23 @@ def actor() -> str:
 # -- the running gateway -----------------------------------------------------------------------------------------------
 
 
+async def _tell_gateway(place: Place) -> None:
+    """Have the gateway of this folder take a change over before the command ends; others do so within a second."""
+    run = read_run_file(place.state_dir)
+    if run is None:
+        return
+    async with httpx.AsyncClient(timeout=5.0, trust_env=False) as http:
+        with contextlib.suppress(httpx.HTTPError):  # one that is busy or ending: it reads the store by itself
+            await http.post(f"{ops_url(run)}/follow")
+
+
 def live_state(place: Place) -> dict[str, Any] | None:
     """The live state of the running gateway; None when none runs. Raises StoreUnavailable when it does not answer."""
     run = read_run_file(place.state_dir)
     if run is None:
         return None
     try:
-        response = httpx.get(f"{ops_url(run)}/state", timeout=5.0)
+        response = httpx.get(f"{ops_url(run)}/state", timeout=5.0, trust_env=False)  # no proxy to oneself
         response.raise_for_status()
         found: dict[str, Any] = response.json()
     except (httpx.HTTPError, ValueError) as error:

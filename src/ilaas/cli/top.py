@@ -42,7 +42,7 @@ def top(
         urls = [ops_url(run)]
 
     async def watch() -> None:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(trust_env=False) as client:
             await run_live(http_fetch_all(client, urls))
 
     try:

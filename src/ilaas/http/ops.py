@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -24,10 +24,12 @@ class OpsSources:
     state: Callable[[], Mapping[str, object]]
     """Dataclasses and enumerations in it are written as JSON."""
     ready: Callable[[], bool]
+    follow: Callable[[], Awaitable[None]]
+    """Takes over what was changed in the store just now, rather than half a second later."""
 
 
 def build_ops_app(sources: OpsSources) -> Starlette:
-    """GET /metrics, GET /state and GET /health; nothing else."""
+    """GET /metrics, GET /state, GET /health, and POST /follow after a change in the store; nothing else."""
 
     async def metrics(_request: Request) -> Response:
         make_text = sources.metrics()
@@ -40,6 +42,15 @@ def build_ops_app(sources: OpsSources) -> Starlette:
         ready = sources.ready()
         return PlainTextResponse("OK" if ready else "KO", status_code=200 if ready else 503)
 
+    async def follow(_request: Request) -> Response:
+        await sources.follow()
+        return Response(status_code=204)
+
     return Starlette(
-        routes=[Route("/metrics", metrics), Route("/state", state), Route("/health", health)],
+        routes=[
+            Route("/metrics", metrics),
+            Route("/state", state),
+            Route("/health", health),
+            Route("/follow", follow, methods=["POST"]),
+        ],
     )

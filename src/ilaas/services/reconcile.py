@@ -5,12 +5,15 @@ The file and the store are each read whole and swapped in at once; a request see
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ilaas.core.billing import Tariff
 from ilaas.core.catalogue import Catalogue, ModelSpec
+from ilaas.core.errors import StoreUnavailable
 from ilaas.core.fairness import FairWeight, in_force
 from ilaas.core.impact import SiteFactors
 from ilaas.core.quota import Limits, QuotaBook, Subject
@@ -56,6 +59,7 @@ class Reconcile:
         self._fair: Sequence[FairWeight] = ()
         self._directory = Directory()
         self._revision: int | None = None
+        self._reading = asyncio.Lock()
 
     def use_file(
         self,
@@ -72,6 +76,18 @@ class Reconcile:
 
     async def refresh(self) -> bool:
         """Read the store again if it changed; tells whether it did. Raises StoreUnavailable (the old state stays)."""
+        async with self._reading:  # else a slow reading could put an older state in the place of a newer one
+            return await self._read()
+
+    async def follow(self) -> None:
+        """Take a change over that was written just now, before who made it is answered.
+
+        When the store does not answer, the change comes with the next of the regular readings.
+        """
+        with contextlib.suppress(StoreUnavailable):
+            await self.refresh()
+
+    async def _read(self) -> bool:
         revision = await self._store.revision()
         if revision == self._revision:
             return False

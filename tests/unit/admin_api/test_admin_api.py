@@ -248,6 +248,16 @@ async def test_a_key_is_made_shown_once_and_never_again(world: AdminWorld) -> No
         assert "digest" not in text
 
 
+async def test_who_made_a_change_is_answered_when_the_gateway_has_taken_it_over(world: AdminWorld) -> None:
+    world.followed.clear()
+    await world.must("operator", "GET", "/keys")
+    assert world.followed == []
+    await world.must("operator", "POST", "/keys", KEY)
+    assert world.followed == [await world.store.revision()]
+    refused(await world.call("operator", "POST", "/keys", {**KEY, "organisation": "nowhere"}), 404)
+    assert len(world.followed) == 1
+
+
 async def test_a_key_is_changed_rotated_and_revoked(world: AdminWorld) -> None:
     made = await world.must("project", "POST", "/keys", KEY)
     path = f"/keys/{made['id']}"

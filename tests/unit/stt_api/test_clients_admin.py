@@ -53,7 +53,10 @@ async def world() -> AsyncIterator[World]:
     await made.populate()
     clients = ApiClients(made.governance.office, made.clients)
     router = build_admin_router(
-        made.governance, "0", [lambda api: add_speech_client_routes(api, made.governance, clients)]
+        made.governance,
+        "0",
+        made.follow,
+        [lambda api: add_speech_client_routes(api, made.governance, clients)],
     )
     async with contextlib.AsyncExitStack() as stack:
         listener = await stack.enter_async_context(listening(House(), routers=[router]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
@@ -10,11 +11,11 @@ import pytest
 
 from ilaas.adapters.store_memory import MemoryStore
 from ilaas.core.catalogue import Catalogue, ModelSpec
-from ilaas.core.errors import Forbidden, ModelNotFound
+from ilaas.core.errors import Forbidden, ModelNotFound, StoreUnavailable
 from ilaas.core.fairness import FairWeight
 from ilaas.core.keys import digest
 from ilaas.core.quota import Limits, QuotaBook, Subject
-from ilaas.core.tenancy import Agreement, Key, Organisation, OrganisationKind, Project
+from ilaas.core.tenancy import Agreement, Directory, Key, Organisation, OrganisationKind, Project
 from ilaas.ports.store import AuditLine
 from ilaas.services.admission import Admission
 from ilaas.services.reconcile import Reconcile
@@ -25,6 +26,7 @@ LINE = AuditLine(at_s=1.0, actor="a", action="b", subject="c")
 HEADERS = {b"authorization": b"Bearer the secret"}
 LILLE = Organisation(name="Lille")
 CORPUS = Project(organisation="Lille", name="corpus")
+ONLY_LLAMA = replace(CORPUS, models=frozenset({"llama"}))
 
 
 class World:
@@ -155,3 +157,47 @@ async def test_the_dispatcher_shares_by_the_weights_set_by_hand_and_by_those_of_
     await world.store.drop_fair_weight("Brest", LINE)
     await world.reconcile.refresh()
     assert world.weights["Brest"] == 7.0
+
+
+async def test_a_change_that_was_just_written_holds_once_the_gateway_was_told(world: World) -> None:
+    await world.begin()
+    await world.store.change_project(CORPUS, ONLY_LLAMA, LINE)
+    assert world.models() == ["mistral", "llama"]
+    await world.reconcile.follow()
+    assert world.models() == ["llama"]
+
+
+async def test_being_told_while_the_store_does_not_answer_harms_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> int:
+        raise StoreUnavailable("away")
+
+    await world.begin()
+    monkeypatch.setattr(world.store, "revision", away)
+    await world.reconcile.follow()
+    assert world.models() == ["mistral", "llama"]
+
+
+async def test_two_readings_at_once_never_leave_the_older_state(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is held up after it has read the directory, and would bring in what was true before the change."""
+    await world.begin()
+    await world.store.change_project(CORPUS, ONLY_LLAMA, LINE)
+    read, go_on, directory = asyncio.Event(), asyncio.Event(), world.store.directory
+
+    async def slow() -> Directory:
+        found = await directory()
+        monkeypatch.setattr(world.store, "directory", directory)
+        read.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(world.store, "directory", slow)
+    first = asyncio.create_task(world.reconcile.refresh())
+    await read.wait()
+    await world.store.change_project(ONLY_LLAMA, replace(CORPUS, models=frozenset({"mistral"})), LINE)
+    second = asyncio.create_task(world.reconcile.follow())
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(first, second)
+    assert world.models() == ["mistral"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import orjson
@@ -34,8 +34,8 @@ def body_of(request: Request) -> bytes:
     return body
 
 
-def guarded_route(tokens: Tokens) -> type[APIRoute]:
-    """The class of routes that first ask who calls."""
+def guarded_route(tokens: Tokens, follow: Callable[[], Awaitable[None]]) -> type[APIRoute]:
+    """The class of routes that first ask who calls, and whose changes hold in this gateway when they are answered."""
 
     class GuardedRoute(APIRoute):
         """A route behind the door."""
@@ -54,13 +54,16 @@ def guarded_route(tokens: Tokens) -> type[APIRoute]:
                     return {"type": "http.request", "body": body, "more_body": False}
 
                 try:
-                    return await inner(Request(request.scope, receive))
+                    answer = await inner(Request(request.scope, receive))
                 except RequestValidationError as error:
                     raise _refusal(error) from None
                 except HTTPException as error:
                     if error.status_code != 400:
                         raise
                     raise InvalidRequest("The body can't be read: it is nested too deeply.") from None
+                if request.method != "GET":
+                    await follow()
+                return answer
 
             return handle
 

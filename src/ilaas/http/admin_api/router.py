@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Security
@@ -40,15 +40,19 @@ _ABOUT = (
 
 
 def build_admin_router(
-    governance: Governance, version: str, parts: Sequence[Callable[[APIRouter], None]] = ()
+    governance: Governance,
+    version: str,
+    follow: Callable[[], Awaitable[None]],
+    parts: Sequence[Callable[[APIRouter], None]] = (),
 ) -> APIRouter:
     """Everything under `/admin/v1`. Who calls is asked before anything else of a request is read.
 
-    `parts` add routes of other use cases, behind the same door and in the same description.
+    `follow` takes a change over, so that it holds in this gateway when its caller is answered. `parts` add routes of
+    other use cases, behind the same door and in the same description.
     """
     api = APIRouter(
         prefix=PREFIX,
-        route_class=guarded_route(governance.tokens),
+        route_class=guarded_route(governance.tokens, follow),
         dependencies=[Security(HTTPBearer(auto_error=False, description="A personal access token"))],
         responses=_ERRORS,
     )
