@@ -15,6 +15,7 @@ from ilaas.core.catalogue import Catalogue
 from ilaas.core.people import Person, Role, RoleGrant
 from ilaas.core.rights import LOCAL_OPERATOR
 from tests.support.federation import Federation, Site, bearer, chat, federation
+from tests.support.patience import PATIENCE_S
 
 
 class Operator:
@@ -32,7 +33,7 @@ class Operator:
 
     async def until(self, key: str, status: int, **body: Any) -> dict[str, Any]:
         """Wait until a request with that key is answered so; within a second, and some for slow machines."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 answer = await self.running.http.post(
                     "/v1/chat/completions", json=chat(max_tokens=2, **body), headers=bearer(key)

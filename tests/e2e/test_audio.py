@@ -20,6 +20,7 @@ from ilaas.core.catalogue import DispatchPolicy
 from ilaas.http.limits import Limits
 from ilaas.sim.server import SimServerOptions
 from tests.support.federation import Federation, Site, bearer, federation, suppressed
+from tests.support.patience import holds_within
 
 SCRIPT = "Bonjour à tous. Voici le cours d'aujourd'hui. Merci."
 
@@ -194,8 +195,11 @@ async def test_a_client_that_leaves_in_mid_answer_stops_the_server(tmp_path: Pat
         async for _ in stream:
             break
         await stream.close()
-        async with asyncio.timeout(1):
-            await sim.journal.until(lambda: sim.journal.notes[-1].result == "client_left")
+
+        async def noticed() -> bool:
+            return sim.journal.notes[-1].result == "client_left"
+
+        assert await holds_within(1.0, noticed)
         assert sim.journal.notes[-1].phase == "decode"
         await fed.at_rest(1)
         record = (await fed.records(1))[0]

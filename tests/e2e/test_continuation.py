@@ -18,6 +18,7 @@ from ilaas.core.values import Continuation, RoutingMode
 from ilaas.sim.params import EngineParams
 from ilaas.sim.server import SimServerOptions
 from tests.support.federation import Federation, Site, bearer, chat, federation, suppressed
+from tests.support.patience import PATIENCE_S
 
 QUICK = EngineParams(slots=8, prefill_tps=1e6, decode_base_s=0.001)
 HASTY = Deadlines(queue_s=5, connect_s=0.5, first_token_s=2, answer_s=2, idle_s=0.3, total_s=20)
@@ -170,7 +171,7 @@ async def test_a_server_that_is_taken_away_with_many_answers_loses_none(tmp_path
         await fed.at_rest()
         bad.sim.set_failures("slow_tokens=0.01")
         running = [asyncio.create_task(ask(fed, key, body)) for body in bodies]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while sum(note.tokens >= 5 for note in bad.sim.journal.notes if note.result == "running") < 8:
                 await asyncio.sleep(0.005)
         await bad.sim.stop()
@@ -191,7 +192,7 @@ async def test_a_client_that_leaves_while_another_server_is_sought_leaves_nothin
         good.sim.set_failures("hang_before_head")
         with suppressed():
             async with fed.http.stream("POST", "/v1/chat/completions", json=asked(), headers=bearer(key)) as answer:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_S):
                     while not any(note.result == "running" for note in good.sim.journal.notes):
                         await asyncio.sleep(0.01)
                 assert answer.status_code == 200

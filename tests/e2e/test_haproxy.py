@@ -15,6 +15,7 @@ from ilaas.app.local import PrivateHAProxy
 from ilaas.app.local.child import free_ports
 from ilaas.app.local.haproxy import CONFIGURATION
 from ilaas.core.errors import ConfigError
+from tests.support.patience import PATIENCE_S
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Setup:
         return self.reader
 
     async def states(self, **wanted: bool) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while self.balancer.states() != wanted:
                 await asyncio.sleep(0.05)
 
@@ -93,7 +94,7 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
 
 
 async def read(reader: asyncio.StreamReader, until: bytes) -> bytes:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         return await reader.readuntil(until)
 
 
@@ -107,7 +108,7 @@ async def test_a_chunk_reaches_the_client_before_the_next_one_is_written(setup: 
 
 async def test_a_client_that_leaves_while_it_waits_is_known_to_the_gateway(setup: Setup) -> None:
     await setup.send("POST", "/waits", b"x")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not setup.heads:
             await asyncio.sleep(0.01)
         setup.writer.close()
@@ -169,7 +170,7 @@ async def test_long_headers_pass_and_longer_ones_are_refused(setup: Setup) -> No
 
 async def test_the_log_has_the_path_and_nothing_that_may_be_secret(setup: Setup) -> None:
     await read(await setup.send("GET", "/short?key=hidden", headers="authorization: Bearer hidden\r\n"), b"two")
-    async with asyncio.timeout(10):  # HAProxy writes the line when the connection's work is done
+    async with asyncio.timeout(PATIENCE_S):  # HAProxy writes the line when the connection's work is done
         while " GET /short 200 " not in (log := setup.balancer.log.read_text()):
             await asyncio.sleep(0.02)
     setup.balancer.stop()

@@ -21,6 +21,7 @@ from ilaas.core.tenancy import Organisation
 from ilaas.services.settlement import Settlement
 from ilaas.sim.server import SimServerOptions
 from tests.support.federation import Federation, Site, bearer, chat, federation
+from tests.support.patience import PATIENCE_S
 
 SACLAY = SiteFactors(
     name="site-one", pue=1.2, pue_low=1.1, pue_high=1.4, grid_g_per_kwh=40.0, grid_source="own", grid_date="2026"
@@ -157,7 +158,7 @@ async def test_measured_power_is_preferred_and_said_until_the_exporter_goes_away
 
 async def until_measured(fed: Federation, *, wanted: bool) -> dict[str, Any]:
     """Ask until the answer's energy is measured, or is not."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             impact: dict[str, Any] = (await ask(fed, ASKS, max_tokens=400))["impact"]
             if impact["measured"] is wanted:
@@ -186,7 +187,7 @@ async def test_own_servers_are_free_and_so_pass_when_the_budget_is_used_up(tmp_p
     async with federation(tmp_path, Site("one", SimServerOptions(gap_s=0.0), "uni-a"), organisations=(poor,)) as fed:
         await set_tariff(fed, Rates(per_request=900_000))
         headers = {**bearer(fed.key), "x-ilaas-routing-mode": "private-only"}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (
                 await fed.http.post("/v1/chat/completions", json=chat(), headers=bearer(fed.key))
             ).status_code != 429:

@@ -21,6 +21,7 @@ from ilaas.sim.params import EngineParams
 from ilaas.sim.server import SimServer, SimServerOptions
 from tests.support.federation import Federation, Site, chat, federation
 from tests.support.listener import Client, post
+from tests.support.patience import PATIENCE_S, holds_within
 
 NOTICED_S = 1.0
 """What users are promised."""
@@ -92,6 +93,15 @@ async def test_in_the_queue(tmp_path: Path) -> None:
     assert found[1:] == [(path, stream, "client_left_queue") for path, stream in EVERY]
 
 
+async def noticed(sim: SimServer) -> None:
+    """The server knows within the promised time that its client has left."""
+
+    async def told() -> bool:
+        return last_note(sim).result == "client_left"
+
+    assert await holds_within(NOTICED_S, told)
+
+
 @contextlib.contextmanager
 def unanswering() -> Iterator[str]:
     """The address of a host that takes no more connections, so that one who connects waits."""
@@ -110,7 +120,7 @@ async def test_while_the_gateway_connects(tmp_path: Path) -> None:
         async with one_at_a_time(tmp_path, ENDLESS, url=url) as (fed, key):
             for path, stream in EVERY:
                 client = await connect(fed, key, path, stream=stream)
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_S):
                     while not (await fed.gauges())["connecting"]:
                         await asyncio.sleep(0.01)
                 client.close()
@@ -126,8 +136,7 @@ async def test_in_prefill(tmp_path: Path) -> None:
             client = await connect(fed, key, path, stream=stream)
             await sim.journal.until(lambda: sim.serving.running == 1)
             client.close()
-            async with asyncio.timeout(NOTICED_S):
-                await sim.journal.until(lambda: last_note(sim).result == "client_left")
+            await noticed(sim)
             assert last_note(sim).phase == "prefill", path
             await fed.at_rest(NOTICED_S)
         found = await outcomes(fed, len(COMPUTING))
@@ -141,7 +150,7 @@ async def test_in_decode(tmp_path: Path, reset: bool) -> None:
         for path, stream in GENERATING:
             before = sim.serving.generation_tokens_total
             client = await connect(fed, key, path, stream=stream)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 if stream:
                     await client.reader.readuntil(b'"choices"')
                 while sim.serving.generation_tokens_total == before:
@@ -151,8 +160,7 @@ async def test_in_decode(tmp_path: Path, reset: bool) -> None:
                 client.writer.transport.abort()
             else:
                 client.close()
-            async with asyncio.timeout(NOTICED_S):
-                await sim.journal.until(lambda: last_note(sim).result == "client_left")
+            await noticed(sim)
             assert last_note(sim).phase == "decode", path
             await fed.at_rest(NOTICED_S)
         found = await outcomes(fed, len(GENERATING))

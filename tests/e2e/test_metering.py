@@ -24,6 +24,7 @@ from ilaas.core.rollups import UsageQuery
 from ilaas.services.administration import Administration, NewKey
 from ilaas.sim.server import SimServer, SimServerOptions
 from tests.support.federation import Site, bearer, chat, federation
+from tests.support.patience import PATIENCE_S
 
 GATEWAY = """
 import asyncio, json, sys
@@ -125,7 +126,7 @@ async def test_a_database_that_is_locked_stops_no_inference(tmp_path: Path) -> N
             for _ in range(20):
                 answer = await fed.http.post("/v1/chat/completions", json=chat(max_tokens=1), headers=bearer(fed.key))
                 assert answer.status_code == 200
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while len(on_disk(fed.settings.state_dir)) < 20:
                     await asyncio.sleep(0.01)
             assert not in_store(fed.settings.state_dir)

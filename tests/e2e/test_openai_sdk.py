@@ -12,6 +12,7 @@ import pytest
 
 from ilaas.sim.server import SimServerOptions
 from tests.support.federation import Federation, Site, chat, federation
+from tests.support.patience import PATIENCE_S
 
 MESSAGES = chat()["messages"]
 TOOLS = [
@@ -172,7 +173,7 @@ async def test_a_failed_server_is_a_502_and_an_in_stream_error_is_raised_by_the_
         await client.chat.completions.create(model="mistral", messages=MESSAGES)
     assert failed.value.status_code in (502, 503)
     fed.sites["one"].set_failures("die_after=3")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (await fed.state())["models"][0]["servers"][0]["state"] != "up":
             await asyncio.sleep(0.05)
     with pytest.raises(openai.APIError) as broken:
@@ -192,7 +193,7 @@ async def test_breaking_off_frees_the_slot_and_stops_the_server(tmp_path: Path, 
             client.chat.completions.create(model="mistral", messages=MESSAGES, max_tokens=5000, stream=stream)
         )
         engine = fed.sites["one"].serving
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not engine.running:
                 await asyncio.sleep(0.01)
         if stream:

@@ -15,6 +15,7 @@ from ilaas.core.catalogue import Deadlines, DispatchPolicy
 from ilaas.sim.params import EngineParams
 from ilaas.sim.server import SimServer, SimServerOptions
 from tests.support.federation import Federation, Site, bearer, chat, federation
+from tests.support.patience import PATIENCE_S
 
 QUICK = EngineParams(slots=8, prefill_tps=1e6, decode_base_s=0.001)
 PATIENT = DispatchPolicy(max_wait_s=1e9)
@@ -119,7 +120,7 @@ async def test_a_waiting_stream_hears_its_place_and_then_its_answer(tmp_path: Pa
         for number in (0, 1):
             listening.append(asyncio.create_task(listen(number)))
             await queued(fed, number + 1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not all(heard):
                 await asyncio.sleep(0.01)
         assert heard[0][0].startswith(": queued, position 1, about ")

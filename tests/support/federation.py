@@ -22,6 +22,7 @@ from ilaas.app.wiring import open_store
 from ilaas.core.catalogue import DispatchPolicy, ModelSpec, ServerSpec
 from ilaas.services.administration import Administration, NewKey
 from ilaas.sim.server import SimServer, SimServerOptions
+from tests.support.patience import PATIENCE_S, holds_within
 
 _UNBOUNDED = httpx.Limits(max_connections=None)
 
@@ -84,7 +85,7 @@ class Federation:
         return secret
 
     async def until_key_works(self, secret: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while (await self.http.get("/v1/models", headers=bearer(secret))).status_code != 200:
                 await asyncio.sleep(0.02)
 
@@ -106,21 +107,27 @@ class Federation:
             "sequences": sum(site.serving.running + site.serving.waiting for site in sites),
         }
 
-    async def at_rest(self, within_s: float = 5.0) -> None:
+    async def at_rest(self, within_s: float = PATIENCE_S) -> None:
         """Wait until no request is under way, here or on any server."""
-        gauges: dict[str, int] = {}
-        try:
-            async with asyncio.timeout(within_s):
-                while any((gauges := await self.gauges()).values()):
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise AssertionError(f"still under way after {within_s} s: {gauges}") from None
 
-    async def until_state(self, holds: Callable[[dict[str, Any]], bool], within_s: float = 5.0) -> dict[str, Any]:
+        async def holds() -> bool:
+            return not any((await self.gauges()).values())
+
+        if not await holds_within(within_s, holds):
+            raise AssertionError(f"still under way after {within_s} s: {await self.gauges()}")
+
+    async def until_state(
+        self, holds: Callable[[dict[str, Any]], bool], within_s: float = PATIENCE_S
+    ) -> dict[str, Any]:
         """The live state, once `holds` says yes to it."""
-        async with asyncio.timeout(within_s):
-            while not holds(state := await self.state()):
-                await asyncio.sleep(0.02)
+        state: dict[str, Any] = {}
+
+        async def found() -> bool:
+            nonlocal state
+            state = await self.state()
+            return holds(state)
+
+        assert await holds_within(within_s, found), f"not so after {within_s} s: {state}"
         return state
 
     async def records(self, count: int) -> list[dict[str, Any]]:
