@@ -26,6 +26,7 @@ class DemoServer:
     engine: str = "vllm"
     failures: str = ""
     reasoning_tokens: int = 0
+    spot: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +139,7 @@ SERVERS = (
         preset="slow-spot",
         port=8104,
         slots=4,
+        spot=True,
         remark="slow: spot capacity of a cluster",
     ),
     DemoServer(
@@ -230,5 +232,6 @@ def _model(model: DemoModel, ports: Mapping[str, int]) -> list[str]:
                 f"        organisation: {server.owner}",
                 f"        engine: {server.engine}",
                 f"        max_parallel_requests: {server.slots}",
+                *(("        spot: true",) if server.spot else ()),
             ]
     return [*lines, ""]
