@@ -11,7 +11,7 @@ python=$PWD/${PYTHON:-.venv/bin/python}
 # beyond the end of a compiled one.
 values='core/dispatch/events.py core/quota/limits.py'
 modules='core/audio.py core/continuation/*.py core/dispatch/*.py core/dispatch/distributed/*.py core/quota/*.py core/impact.py core/keys.py
-    core/requests.py core/summing.py core/usage.py core/wire.py ports/client.py ports/upload.py ports/upstream.py
+    core/request_body.py core/request_extras.py core/requests.py core/summing.py core/usage.py core/wire.py ports/client.py ports/upload.py ports/upstream.py
     services/accounting.py services/admission.py services/answers.py services/audio.py services/client_answer.py
     services/context.py services/continuation.py services/ending.py services/exchange.py services/impacts.py
     services/inference.py services/plain_body.py services/prices.py services/progress.py services/quotas.py

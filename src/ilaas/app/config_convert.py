@@ -13,7 +13,8 @@ from typing import Any
 
 from ilaas.adapters.sql.engine import database_url
 from ilaas.app.config_impact import site_of
-from ilaas.app.config_model import FileSection, ModelSection, OrganisationSection, PolicySection
+from ilaas.app.config_model import FileSection, ModelSection, OrganisationSection
+from ilaas.app.config_policy import PolicySection
 from ilaas.app.config_section import Section
 from ilaas.app.config_servers import Pool, unique_ids
 from ilaas.app.config_speech import speech_of

@@ -7,11 +7,12 @@ A field for which the dataclass has `<name>_s` or `<name>_bytes` may be written 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
 from ilaas.app.config_impact import ParametersSection, SiteSection, total_alone
+from ilaas.app.config_policy import POLICY_OF_TODAY, PRIORITY_OF_TODAY, PolicySection
 from ilaas.app.config_section import Section
 from ilaas.app.config_speech import SpeechSection
 from ilaas.app.config_types import (
@@ -27,30 +28,18 @@ from ilaas.app.config_types import (
     Port,
     Positive,
     Prose,
-    Share,
     Size,
-    Switch,
     Token,
     Weight,
     Word,
 )
 from ilaas.app.settings import Limits as ClientLimits
 from ilaas.app.settings import Settings
-from ilaas.core.catalogue import Deadlines, DispatchPolicy, ModelSpec, ServerSpec
+from ilaas.core.catalogue import ModelSpec, ServerSpec
 from ilaas.core.quota.limits import Limits as Quota
 from ilaas.core.tenancy import Organisation
-from ilaas.core.values import Category, Continuation, Engine, Lifecycle, Strategy
+from ilaas.core.values import Category, Engine, Lifecycle
 
-SCORERS = Literal["load", "affinity", "own"]
-
-_POLICY_OF_TODAY = {
-    "routing_strategy": "strategy",
-    "time_to_first_token_threshold": "ttft_guard",
-    "default_max_parallel_requests": "default_max_parallel",
-    "message_timeout": "deadlines.queue",
-    "proxy_client_request_timeout": "deadlines.answer",
-}
-_PRIORITY_OF_TODAY = "requests are put in order here, before they reach a server; remove it"
 _CHART = "it belongs to the chart that starts servers or the dispatcher of today, and is not used here; remove it"
 
 
@@ -81,67 +70,6 @@ class LimitsSection(Section):
     )
     keep_alive: Interval | None = Field(None, description="An idle connection of a client is closed after this")
     max_connections: Positive | None = Field(None, description="Open connections of all clients together")
-
-
-class DeadlinesSection(Section):
-    """How long each stage of a request may last."""
-
-    TARGET = Deadlines
-
-    queue: Interval | None = Field(None, description="Waiting for a server, interactive requests")
-    batch_queue: Interval | None = Field(None, description="Waiting for a server, batch requests")
-    connect: Interval | None = Field(None, description="Until the server accepts the connection")
-    first_token: Interval | None = Field(None, description="From sending to the first token of a streamed answer")
-    answer: Interval | None = Field(None, description="From sending to the end of an answer that is not streamed")
-    idle: Interval | None = Field(None, description="Silence in the middle of a streamed answer")
-    total: Interval | None = Field(None, description="The whole request")
-
-
-class PolicySection(Section):
-    """How a model's requests are held back, ordered and placed."""
-
-    TARGET = DispatchPolicy
-    SYNONYMS: ClassVar[Mapping[str, str]] = _POLICY_OF_TODAY
-    IGNORED: ClassVar[Mapping[str, str]] = {"priority_handler": _PRIORITY_OF_TODAY, "best_priority": _PRIORITY_OF_TODAY}
-
-    strategy: Annotated[Strategy, Word] | None = Field(None, description="How servers are chosen")
-    quality_of_service_policy: (
-        Annotated[
-            Literal["warning-log", "performance-based-requeue", "parallel-requests-threshold-requeue"],
-            Word,
-        ]
-        | None
-    ) = Field(
-        None,
-        description="Today's setting: `parallel-requests-threshold-requeue` with `round-robin` is the strategy "
-        "`round-robin-priority`; the others change nothing",
-    )
-    default_max_parallel: Positive | None = Field(
-        None, description="Simultaneous requests of a server that names no `max_parallel_requests`"
-    )
-    ttft_guard: Interval | None = Field(
-        None, description="A server whose time to first token passes this gets less work (`least-busy`)"
-    )
-    max_wait: Interval | None = Field(
-        None, description="An interactive request whose predicted wait passes this is refused at once with 429"
-    )
-    batch_max_wait: Interval | None = Field(None, description="The same for batch requests")
-    max_queued: Positive | None = Field(None, description="Requests that may wait for the model")
-    max_queued_per_organisation: Positive | None = Field(None, description="The same, of one organisation")
-    ageing: Interval | None = Field(
-        None, description="A batch request that waited this long gets a share of the slots beside interactive ones"
-    )
-    ageing_share: Share | None = Field(None, description="That share, 0 to 1")
-    max_attempts: Positive | None = Field(None, description="Servers tried for a request, the first one included")
-    continuation: Annotated[Continuation, Switch] | None = Field(
-        None, description="Whether another server goes on with a streamed answer whose server died in mid-answer"
-    )
-    scorers: list[SCORERS] | None = Field(None, description="What a server is chosen by, most important first")
-    failures_before_down: Positive | None = Field(None, description="Failures in a row that take a server out")
-    successes_before_up: Positive | None = Field(None, description="Successes in a row that bring it back")
-    down: Interval | None = Field(None, description="First pause of a server that failed; doubled at each relapse")
-    stale: Interval | None = Field(None, description="Statistics of a server older than this are not used")
-    deadlines: DeadlinesSection | None = Field(None, description="See deadlines")
 
 
 class QuotaSection(Section):
@@ -213,7 +141,7 @@ class ModelSection(Section):
         "deadlines": "policy.deadlines",
         "strategy": "policy.strategy",
         "quality_of_service_policy": "policy.quality_of_service_policy",
-        **{name: f"policy.{target}" for name, target in _POLICY_OF_TODAY.items()},
+        **{name: f"policy.{target}" for name, target in POLICY_OF_TODAY.items()},
     }
     IGNORED: ClassVar[Mapping[str, str]] = {
         "dtype": _CHART,
@@ -222,8 +150,8 @@ class ModelSection(Section):
         "rope_scaling": _CHART,
         "replica_count": _CHART,
         "pvc": _CHART,
-        "priority_handler": _PRIORITY_OF_TODAY,
-        "best_priority": _PRIORITY_OF_TODAY,
+        "priority_handler": PRIORITY_OF_TODAY,
+        "best_priority": PRIORITY_OF_TODAY,
     }
 
     name: Name | None = Field(None, description="The public name, by which clients call it; else `model`")
@@ -265,7 +193,7 @@ class FileSection(Section):
         "policy": "defaults",
         "metrics_refresh_rate": "statistics_interval",
         "ping_refresh_rate": "health_interval",
-        **{name: f"defaults.{target}" for name, target in _POLICY_OF_TODAY.items()},
+        **{name: f"defaults.{target}" for name, target in POLICY_OF_TODAY.items()},
         "quality_of_service_policy": "defaults.quality_of_service_policy",
     }
     IGNORED: ClassVar[Mapping[str, str]] = {
@@ -278,8 +206,8 @@ class FileSection(Section):
         "mysql": _CHART,
         "postgresql": _CHART,
         "ingress": _CHART,
-        "priority_handler": _PRIORITY_OF_TODAY,
-        "best_priority": _PRIORITY_OF_TODAY,
+        "priority_handler": PRIORITY_OF_TODAY,
+        "best_priority": PRIORITY_OF_TODAY,
     }
 
     state_dir: Name | None = Field(None, description="Folder of what must be kept, relative to this file")

@@ -15,16 +15,15 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from ilaas.app.config_impact import ParametersSection, SiteSection
 from ilaas.app.config_model import (
-    DeadlinesSection,
     FileSection,
     LimitsSection,
     MetricsSection,
     ModelSection,
     OrganisationSection,
-    PolicySection,
     QuotaSection,
     ServerSection,
 )
+from ilaas.app.config_policy import DeadlinesSection, PolicySection
 from ilaas.app.config_section import Section
 from ilaas.app.config_speech import SpeechSection
 from ilaas.app.config_types import Billions, Duration, Interval, Size

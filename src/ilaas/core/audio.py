@@ -14,7 +14,8 @@ import orjson
 
 from ilaas.core.errors import InvalidRequest
 from ilaas.core.forms import FileBegins
-from ilaas.core.requests import EXTRA_FIELDS, IDENTITY_FIELDS, Endpoint, ParsedRequest
+from ilaas.core.request_extras import KEPT_BACK
+from ilaas.core.requests import Endpoint, ParsedRequest
 from ilaas.core.usage import Usage
 from ilaas.core.wire import EventStream
 
@@ -30,7 +31,6 @@ UPLOADS: Mapping[str, Endpoint] = {
 PCM_BYTES_PER_S = 48_000
 """Of spoken answers without a header: 24 kHz, 16 bits, one channel."""
 
-_KEPT_BACK = frozenset((*EXTRA_FIELDS, *IDENTITY_FIELDS))
 _SWITCHES = {"true": True, "1": True, "false": False, "0": False, "": False}
 _ENDING = re.compile(r"\.[0-9A-Za-z]{1,8}\Z")
 _INTEGER = re.compile(r"[+-]?\d{1,9}")
@@ -85,7 +85,7 @@ def parse_form(endpoint: Endpoint, fields: Sequence[tuple[str, bytes]], recordin
 def fields_for(fields: Sequence[tuple[str, bytes]], served_name: str) -> list[tuple[str, bytes]]:
     """The fields that a server gets: its own name of the model, and none that are for the gateway or name a person."""
     return [
-        (name, served_name.encode() if name == "model" else value) for name, value in fields if name not in _KEPT_BACK
+        (name, served_name.encode() if name == "model" else value) for name, value in fields if name not in KEPT_BACK
     ]
 
 

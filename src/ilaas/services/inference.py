@@ -12,16 +12,8 @@ from collections.abc import Mapping, Sequence
 from ilaas.core.audio import UPLOADS, model_of, parse_form
 from ilaas.core.dispatch.events import Ticket
 from ilaas.core.errors import Draining, IlaasError, UnsupportedMediaType
-from ilaas.core.requests import (
-    ENDPOINTS,
-    Endpoint,
-    context_tokens,
-    parse,
-    prefix_hash,
-    priority,
-    request_class,
-    routing_mode,
-)
+from ilaas.core.request_extras import priority, request_class, routing_mode
+from ilaas.core.requests import ENDPOINTS, Endpoint, context_tokens, parse, prefix_hash
 from ilaas.core.usage import AUDIO_MS_PER_TOKEN
 from ilaas.core.values import Outcome, RequestClass
 from ilaas.ports.client import AnswerWriter, InboundRequest

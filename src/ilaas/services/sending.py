@@ -8,7 +8,7 @@ from ilaas.core.audio import TranscriptStream
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.continuation import ContinuedStream, rest_of
 from ilaas.core.dispatch.events import Ticket
-from ilaas.core.requests import body_for, uuid_only
+from ilaas.core.request_body import body_for, uuid_only
 from ilaas.core.values import Engine
 from ilaas.core.wire import EventStream
 from ilaas.ports.upstream import UpstreamRequest

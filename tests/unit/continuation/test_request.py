@@ -9,7 +9,8 @@ import pytest
 
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.continuation import Kept, Room, SoFar, before_error, goes_on, may_continue, read, rest_of, used_up
-from ilaas.core.requests import ENDPOINTS, ParsedRequest, body_for, parse
+from ilaas.core.request_body import body_for
+from ilaas.core.requests import ENDPOINTS, ParsedRequest, parse
 from ilaas.core.values import Engine
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"

@@ -13,17 +13,9 @@ from hypothesis import strategies as st
 
 from ilaas.core.catalogue import ServerSpec
 from ilaas.core.errors import IlaasError, InvalidRequest, Unprocessable
-from ilaas.core.requests import (
-    ENDPOINTS,
-    body_for,
-    context_tokens,
-    parse,
-    prefix_hash,
-    priority,
-    request_class,
-    routing_mode,
-    uuid_only,
-)
+from ilaas.core.request_body import body_for, uuid_only
+from ilaas.core.request_extras import priority, request_class, routing_mode
+from ilaas.core.requests import ENDPOINTS, context_tokens, parse, prefix_hash
 from ilaas.core.values import Engine, RequestClass, RoutingMode
 
 CHAT = ENDPOINTS["/v1/chat/completions"]
