@@ -15,27 +15,12 @@ from ilaas.sim.engine_events import EngineEvent, EngineRequest, Finished, FirstT
 from ilaas.sim.histogram import LATENCY_BOUNDS_S, TTFT_BOUNDS_S, Histogram
 from ilaas.sim.params import EngineParams
 from ilaas.sim.prefix_cache import PrefixCache
+from ilaas.sim.sequence import Sequence
 
 _ADMISSION_HEADROOM = 0.01
 """Share of the KV cache left free at admission, so that a newcomer is not preempted at once (vLLM's watermark)."""
 _MIN_CHUNK_TOKENS = 64
 """Prompt tokens a step computes even when the decoding sequences fill the budget."""
-
-
-class _Sequence:
-    """A request inside the engine."""
-
-    __slots__ = ("generated", "joined_step", "phase", "prefill_left", "request", "started", "submitted_s")
-
-    def __init__(self, request: EngineRequest, submitted_s: float) -> None:
-        self.request = request
-        self.submitted_s = submitted_s
-        self.phase = Phase.WAITING
-        self.started = False
-        self.prefill_left = 0
-        self.generated = 0
-        """Tokens generated when it joined the decoding ones; those since are counted by steps."""
-        self.joined_step = 0
 
 
 class Engine:
@@ -51,16 +36,16 @@ class Engine:
         self.finished_total = 0
         self.cancelled_total = 0
         self.preemptions_total = 0
-        self._waiting: OrderedDict[str, _Sequence] = OrderedDict()
-        self._running: dict[str, _Sequence] = {}
-        self._prefilling: dict[str, _Sequence] = {}
-        self._streaming: dict[str, _Sequence] = {}
-        self._ends: list[tuple[int, int, _Sequence]] = []
+        self._waiting: OrderedDict[str, Sequence] = OrderedDict()
+        self._running: dict[str, Sequence] = {}
+        self._prefilling: dict[str, Sequence] = {}
+        self._streaming: dict[str, Sequence] = {}
+        self._ends: list[tuple[int, int, Sequence]] = []
         self._end_number = 0
         self._decoding = 0
         self._kv_tokens = 0
         self._step = 0
-        self._chunks: list[tuple[_Sequence, int]] = []
+        self._chunks: list[tuple[Sequence, int]] = []
         self._run_start_s = 0.0
         self._step_s = 0.0
         self._run_steps = 0
@@ -103,7 +88,7 @@ class Engine:
                 f"of {self.params.context_tokens} tokens"
             )
         self._run_to(now)
-        self._waiting[request.id] = _Sequence(request, now)
+        self._waiting[request.id] = Sequence(request, now)
         self._break_run(now)
 
     def cancel(self, request_id: str, now: float) -> Phase | None:
@@ -211,7 +196,7 @@ class Engine:
         if self._chunks:
             return 1
         ends = self._ends
-        while ends[0][2].phase is not Phase.DECODE or self._end_step(ends[0][2]) != ends[0][0]:
+        while ends[0][2].phase is not Phase.DECODE or ends[0][2].end_step != ends[0][0]:
             heappop(ends)
         before_full = (self.params.kv_tokens - self._kv_tokens) // self._decoding
         return max(1, min(ends[0][0] - self._step, before_full))
@@ -227,25 +212,17 @@ class Engine:
         ends = self._ends
         while ends and ends[0][0] <= self._step:
             end_step, _, sequence = heappop(ends)
-            if sequence.phase is Phase.DECODE and self._end_step(sequence) == end_step:
+            if sequence.phase is Phase.DECODE and sequence.end_step == end_step:
                 self._finish(sequence, now)
 
     # -- one sequence -------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _end_step(sequence: _Sequence) -> int:
-        return sequence.joined_step + sequence.request.output_tokens - sequence.generated
-
-    def _generated(self, sequence: _Sequence) -> int:
-        joined = sequence.phase is Phase.DECODE
-        return sequence.generated + (self._step - sequence.joined_step if joined else 0)
-
-    def _held_kv(self, sequence: _Sequence) -> int:
+    def _held_kv(self, sequence: Sequence) -> int:
         """A prefilling sequence holds room for its first token already."""
         reserved = 1 if sequence.phase is Phase.PREFILL else 0
-        return sequence.request.prompt_tokens + self._generated(sequence) + reserved
+        return sequence.request.prompt_tokens + sequence.generated_by(self._step) + reserved
 
-    def _admit(self, now: float) -> _Sequence | None:
+    def _admit(self, now: float) -> Sequence | None:
         """Take the oldest waiting sequence in, if its prompt fits the KV cache now."""
         sequence = next(iter(self._waiting.values()))
         request = sequence.request
@@ -264,7 +241,7 @@ class Engine:
             self._events.append(Started(request.id, now, cached))
         return sequence
 
-    def _join(self, sequence: _Sequence, now: float) -> None:
+    def _join(self, sequence: Sequence, now: float) -> None:
         """The prompt is computed: the first token is there and decoding begins."""
         request = sequence.request
         self.prefix_cache.insert(request.prefix)
@@ -284,12 +261,12 @@ class Engine:
         self.generation_tokens_total += 1
         self._decoding += 1
         self._end_number += 1
-        heappush(self._ends, (self._end_step(sequence), self._end_number, sequence))
+        heappush(self._ends, (sequence.end_step, self._end_number, sequence))
         if request.streamed:
             self._streaming[request.id] = sequence
             self._events.append(Tokens(request.id, now, 1))
 
-    def _finish(self, sequence: _Sequence, now: float) -> None:
+    def _finish(self, sequence: Sequence, now: float) -> None:
         self._release(sequence)
         self.finished_total += 1
         self.latency.observe(now - sequence.submitted_s)
@@ -298,14 +275,14 @@ class Engine:
     def _preempt(self) -> None:
         """The KV cache is full: the youngest sequence goes back to the head of the queue, to be computed again."""
         sequence = next(reversed(self._running.values()))
-        generated = self._generated(sequence)
+        generated = sequence.generated_by(self._step)
         self._release(sequence)
         sequence.generated = generated
         self._waiting[sequence.request.id] = sequence
         self._waiting.move_to_end(sequence.request.id, last=False)
         self.preemptions_total += 1
 
-    def _release(self, sequence: _Sequence) -> None:
+    def _release(self, sequence: Sequence) -> None:
         request_id = sequence.request.id
         self._kv_tokens -= self._held_kv(sequence)
         if sequence.phase is Phase.DECODE:
