@@ -68,7 +68,7 @@ def measure_burdens(parts: list[str], chosen: argparse.Namespace, folder: Path, 
     share = 10 if chosen.quick else 1
     measures = {
         "streams": lambda target: burden.many_streams(target, report, 3000 // share),
-        "memory": lambda target: burden.flat_memory(target, direct, report, 200_000 // share),
+        "memory": lambda target: burden.flat_memory(target, direct, report, 400_000 // share),
         "slow": lambda target: burden.slow_readers(target, direct, report, 200 // share),
     }
     for part in parts:
