@@ -23,10 +23,10 @@ BAR_CHUNK = 2.0
 class Amounts:
     """How much is sent."""
 
-    repeats: int = 5
+    repeats: int = 7
     requests: int = 6000
     streams: int = 100
-    chunks: int = 100
+    chunks: int = 200
     warm_up: int = 1000
 
 
