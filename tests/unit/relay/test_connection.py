@@ -37,6 +37,6 @@ def test_packets_of_a_stream_are_acknowledged_together_and_a_whole_answer_as_the
     transport: Any = Transport()
     connection = UpstreamConnection(("h", 1, False), TurnWrites(), lambda _connection, _reusable: None)
     connection.connection_made(transport)
-    connection.begin(Sink())
+    connection.sink = Sink()
     connection.data_received(answer)
     assert ((socket.IPPROTO_TCP, socket.TCP_QUICKACK) in transport.options) is seldom
