@@ -8,7 +8,6 @@ import secrets
 import shutil
 import socket
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +30,7 @@ from ilaas.app.settings import Settings
 from ilaas.app.speech_settings import SpeechSettings
 from ilaas.core.enrichment.changes import SpeechLimits, StepLimits
 from ilaas.core.enrichment.steps import Step
+from ilaas.core.ids import ENTROPY_BYTES, uuid7
 from ilaas.core.values import Category
 from ilaas.ports.content import ObjectStore
 from ilaas.ports.enrichment import EnrichmentStore
@@ -104,6 +104,11 @@ def build_speech(settings: Settings) -> Speech:
     )
 
 
+def new_id() -> str:
+    """Of an enrichment, a version, a client: sorted by time, which databases like."""
+    return uuid7(time.time(), os.urandom(ENTROPY_BYTES))
+
+
 def speech_limits(speech: SpeechSettings) -> SpeechLimits:
     """The limits of the service."""
     each = StepLimits(max_attempts=speech.max_attempts, timeout_s=speech.remote_timeout_s)
@@ -152,7 +157,7 @@ def build_speech_worker(settings: Settings, speech: Speech, store: Store, gatewa
         completion=OpenAiCompletion(calls, _language_model(settings)),
         webhooks=WebhookCaller(web, time.time),
         epoch=time.time,
-        new_id=lambda: str(uuid.uuid4()),
+        new_id=new_id,
         policy=WorkPolicy(scratch_dir=scratch, limits=speech.limits, models=_models(given)),
         own_models=partial(_own_models, settings, store),
     )

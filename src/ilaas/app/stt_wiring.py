@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from ilaas import __version__
 from ilaas.adapters.jwt_signer import JwtSigner
 from ilaas.adapters.secret import load_secret
 from ilaas.app.settings import Settings
-from ilaas.app.speech_wiring import Speech
+from ilaas.app.speech_wiring import Speech, new_id
 from ilaas.core.catalogue import Catalogue
 from ilaas.core.enrichment.clients import ApiClient
 from ilaas.core.enrichment.values import ModelChoice
@@ -49,7 +48,7 @@ def build_stt(settings: Settings, speech: Speech | None, registry: Registry, gov
             signer=JwtSigner(),
             pepper=load_secret(settings.state_dir).pepper,
             epoch=time.time,
-            new_id=_new_id,
+            new_id=new_id,
             is_open=lambda client: _is_open(registry, client),
         )
     )
@@ -59,7 +58,7 @@ def build_stt(settings: Settings, speech: Speech | None, registry: Registry, gov
         offers=Offers(speech.store, lambda client: _offers(registry, client)),
         limits=speech.limits,
         epoch=time.time,
-        new_id=_new_id,
+        new_id=new_id,
         require_tld=not settings.speech.allow_private_addresses,
     )
     clients = ApiClients(governance.office, speech.store)
@@ -71,10 +70,6 @@ def build_stt(settings: Settings, speech: Speech | None, registry: Registry, gov
         },
         (lambda api: add_speech_client_routes(api, governance, clients),),
     )
-
-
-def _new_id() -> str:
-    return str(uuid.uuid4())
 
 
 def _is_open(registry: Registry, client: ApiClient) -> bool:
