@@ -35,6 +35,15 @@ def normalise(status: int, body: bytes, *, served_name: str, public_name: str) -
     )
 
 
+def lacks_model(body: bytes, served_name: str) -> bool:
+    """Whether a 404 says that the server has no model of that name (vLLM, LMDeploy, Ollama, OpenAI).
+
+    The client named one of ours, which is there: it is the server's fault, or its operator's, and another may have it.
+    """
+    message = _read(body)[0] or ""
+    return served_name in message and ("does not exist" in message or "not found" in message)
+
+
 def _read(body: bytes) -> tuple[str | None, str | None, str | None, str | None]:
     """(message, type, param, code) of any known shape."""
     try:

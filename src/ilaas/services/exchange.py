@@ -10,6 +10,7 @@ import orjson
 
 from ilaas.core.continuation import before_error, used_up
 from ilaas.core.dispatch.events import Grant, Refusal, Settlement, Ticket
+from ilaas.core.upstream_errors import lacks_model
 from ilaas.core.usage import Usage
 from ilaas.core.values import Outcome
 from ilaas.core.wire import EventStream, PlainAnswer, with_field
@@ -131,7 +132,7 @@ class Exchange(Progress):
         else:
             self._try_again(outcome, detail)
 
-    # -- the client's call-backs ---------------------------------------------------------------------------------------
+    # -- the client's call-backs, and time -----------------------------------------------------------------------------
 
     def client_left(self) -> None:
         """Leave the queue, or stop the server."""
@@ -149,8 +150,6 @@ class Exchange(Progress):
         self._paused_s = 0.0
         if self._call is not None:
             self._call.resume()
-
-    # -- time ----------------------------------------------------------------------------------------------------------
 
     def sweep(self, now_s: float) -> None:
         """Deadlines, and comments that keep a waiting stream's connection open."""
@@ -218,7 +217,11 @@ class Exchange(Progress):
         self._end(Outcome.COMPLETED, 200, answer.usage)
 
     def _answer_refusal(self) -> None:
-        self._answer.refusal(self._status, whole(self._plain))
+        refusal, grant = whole(self._plain), self._grant
+        if self._status == 404 and grant is not None and lacks_model(refusal, grant.server.served_name):
+            self._try_again(Outcome.UPSTREAM_ERROR, "the server does not have the model")
+            return
+        self._answer.refusal(self._status, refusal)
         self._end(Outcome.UPSTREAM_REJECTED, self._status)
 
     def _end_stream(self, events: EventStream) -> None:
@@ -240,7 +243,7 @@ class Exchange(Progress):
         self._answer.error(failure_error(outcome, self.ticket.model, detail))
         self._end(outcome, 200, self._events.usage if self._events is not None else None)
 
-    # -- a server that dies --------------------------------------------------------------------------------------------
+    # -- a server that dies, and the end -------------------------------------------------------------------------------
 
     def _try_again(self, outcome: Outcome, detail: str) -> None:
         """The client got nothing of this server yet: give the slot back and return to the old place in the queue."""
@@ -279,8 +282,6 @@ class Exchange(Progress):
             self._resumed = Resumed.after(self._resumed, so_far, (outcome, detail), done)
             send_back(self.ticket, wishes, so_far, self._context.clock())
             self._try_again(outcome, detail)
-
-    # -- the ends ------------------------------------------------------------------------------------------------------
 
     def _end(self, outcome: Outcome, status: int, usage: Usage | None = None) -> None:
         """The one exit. Frees everything, then writes the record."""

@@ -210,6 +210,26 @@ def test_a_servers_refusal_is_passed_on_with_its_words_and_not_tried_again(statu
     assert house.at_rest()
 
 
+@pytest.mark.parametrize(
+    "words", ["The model `org/served` does not exist.", 'model "org/served" not found, try pulling it first']
+)
+def test_a_server_that_lacks_the_model_is_passed_over_and_the_client_is_not_told_that_it_does_not_exist(
+    words: str,
+) -> None:
+    house = House()
+    asked = house.ask()
+    asked.call.plain({"message": words, "type": "NotFoundError", "code": 404}, 404)
+    assert asked.call.server.id == "two"
+    asked.call.plain(PLAIN)
+    assert asked.writer.status == 200
+    lost = house.ask()
+    while not lost.writer.status:
+        lost.call.plain({"error": {"message": words}}, 404)
+    assert lost.writer.status == 502
+    assert "does not have the model" in lost.writer.error["message"]
+    assert house.at_rest()
+
+
 def test_an_answer_that_is_not_json_is_tried_again() -> None:
     house = House()
     asked = house.ask()
