@@ -225,6 +225,19 @@ def test_a_position_counts_those_who_are_served_before() -> None:
     assert ahead(desk, "held") is None
 
 
+def test_those_who_leave_move_up_only_those_behind_them() -> None:
+    desk = Desk(server("s1"))
+    desk.ask("held")
+    for number in range(6):
+        desk.ask(f"t{number}")
+    desk.cancel("t5")
+    desk.cancel("t3")
+    assert [ahead(desk, f"t{number}") for number in [0, 1, 2, 4]] == [0, 1, 2, 3]
+    desk.end("held")
+    desk.ask("last")
+    assert [ahead(desk, name) for name in ["t1", "t2", "t4", "last"]] == [0, 1, 2, 3]
+
+
 def test_a_higher_priority_is_ahead_of_the_lower_ones_of_its_organisation() -> None:
     desk = Desk(server("s1"))
     desk.ask("held")

@@ -6,6 +6,7 @@ one waits at most that much longer for each step between them, so that it never 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 
@@ -13,6 +14,8 @@ from ilaas.core.dispatch.state import Entry, Need
 
 COMPACT_ABOVE = 64
 """Heaps with dead entries are made anew when they are larger than this and more than half dead."""
+SERVED_KEPT = 1024
+"""Places that were served are forgotten when they are more than this and more than half."""
 LEVELS = 10
 """Priorities further from 0 than this are counted together."""
 
@@ -100,13 +103,52 @@ class NeedHeaps:
 
 
 class _Level:
-    """How many tickets of one priority came and went."""
+    """The places of one priority's waiting tickets, in the order in which they are served."""
 
-    __slots__ = ("arrivals", "departures")
+    __slots__ = ("_head", "_places")
 
     def __init__(self) -> None:
-        self.arrivals = 0
-        self.departures = 0
+        self._places: list[int] = []
+        self._head = 0
+        """Those before it were served: leaving in turn moves nothing."""
+
+    @property
+    def live(self) -> int:
+        """Waiting tickets."""
+        return len(self._places) - self._head
+
+    def last(self) -> int:
+        """Take the place behind all."""
+        place = self._places[-1] + 1 if self._places else 0
+        self._places.append(place)
+        return place
+
+    def front(self) -> int:
+        """Take the place before all."""
+        if not self.live:
+            return self.last()
+        place = self._places[self._head] - 1
+        if self._head:
+            self._head -= 1
+            self._places[self._head] = place
+        else:
+            self._places.insert(0, place)
+        return place
+
+    def leave(self, place: int) -> None:
+        """Give a place back, in turn or not."""
+        places, head = self._places, self._head
+        if places[head] != place:
+            del places[bisect_left(places, place, head)]
+            return
+        self._head = head = head + 1
+        if head > SERVED_KEPT and 2 * head > len(places):
+            del places[:head]
+            self._head = 0
+
+    def before(self, place: int) -> int:
+        """Waiting tickets before this place."""
+        return bisect_left(self._places, place, self._head) - self._head
 
 
 class Flow:
@@ -137,12 +179,8 @@ class Flow:
         level = self._levels.get(key)
         if level is None:
             level = self._levels[key] = _Level()
-        if entry.attempts:  # a retry is before those that came while it was away
-            level.departures -= 1
-            entry.index = level.departures + 1
-        else:
-            level.arrivals += 1
-            entry.index = level.arrivals
+        # a retry is before those that came while it was away
+        entry.index = level.front() if entry.attempts else level.last()
 
     def left(self, entry: Entry) -> None:
         """A ticket is no longer waiting."""
@@ -150,8 +188,8 @@ class Flow:
         self.live -= 1
         key = _level_of(entry)
         level = self._levels[key]
-        level.departures += 1
-        if level.departures == level.arrivals:
+        level.leave(entry.index)
+        if not level.live:
             del self._levels[key]
 
     def clear(self) -> None:
@@ -161,14 +199,14 @@ class Flow:
         self._levels = {}
 
     def ahead_of(self, entry: Entry) -> int:
-        """Tickets that are served before it: exact when nobody cancels and nobody has aged past a priority."""
+        """Tickets that are served before it: exact when nobody has aged past a priority."""
         own = _level_of(entry)
         ahead = 0
         for key, level in self._levels.items():
             if key > own:
-                ahead += level.arrivals - level.departures
+                ahead += level.live
             elif key == own:
-                ahead += max(0, min(level.arrivals - level.departures - 1, entry.index - 1 - level.departures))
+                ahead += level.before(entry.index)
         return ahead
 
 
