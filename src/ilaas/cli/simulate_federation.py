@@ -68,7 +68,7 @@ def federation(
     if seed is not None:
         day = day.model_copy(update={"seed": seed})
     what_if = _what_if(add, lose_site, (from_, to), batch, demand)
-    progress = _Progress()
+    progress = _Progress(alone=jobs == 1)
     study = Study(day, jobs=jobs, told=progress.told)
     what_if.check(day, [plan.name for plan in study.plans])
     say(f"Playing '{day.name}': {len(study.plans)} models, {sum(len(plan.boxes) for plan in study.plans)} servers.")
@@ -110,7 +110,9 @@ def _what_if(
 class _Progress:
     """What is said while it runs, on standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool) -> None:
+        """`alone`: all is played in this process, whose CPU time then tells the cost."""
+        self._alone = alone
         self._began_s = time.process_time()
         self._models = 0
 
@@ -122,7 +124,8 @@ class _Progress:
     def end(self, requests: int | None) -> None:
         used_s = time.process_time() - self._began_s
         each = f", {1e6 * used_s / requests:.0f} µs for each request" if requests else ""
-        say(f"  {self._models} models played; {used_s:.0f} s of CPU in this process{each}")
+        spent = f"; {used_s:.0f} s of CPU{each}" if self._alone else ""
+        say(f"  {self._models} models played{spent}")
         self._began_s, self._models = time.process_time(), 0
 
 
