@@ -261,7 +261,7 @@ async def test_an_added_server_is_ready_to_be_called(world: World) -> None:
 
 async def test_a_server_that_may_be_taken_away_at_any_time_is_kept_and_audited_as_such(world: World) -> None:
     assert not (await world.admin.add_server(SERVER)).spec.spot
-    added = await world.admin.add_server(replace(SERVER, spot=True))
+    added = await world.admin.add_server(replace(SERVER, url="https://spot.example.org", spot=True))
     assert added.spec.spot
     assert added in await world.store.servers()
     assert [json.loads(line.after or "")["spot"] for line in await world.store.audit()] == [True, False]
@@ -309,6 +309,16 @@ async def test_a_server_id_is_given_once(world: World) -> None:
     await world.admin.add_server(new)
     with pytest.raises(Conflict, match="mine"):
         await world.admin.add_server(new)
+
+
+@pytest.mark.parametrize("url", [SERVER.url, "https://gpu.example.org", "https://gpu.example.org/"])
+async def test_an_address_serves_a_model_once(world: World, url: str) -> None:
+    added = await world.admin.add_server(SERVER)
+    with pytest.raises(Conflict, match=added.spec.id) as caught:
+        await world.admin.add_server(replace(SERVER, url=url))
+    assert caught.value.param == "url"
+    assert (await world.admin.add_server(replace(SERVER, model="another"))).model == "another"
+    assert len(await world.store.servers()) == 2
 
 
 async def test_a_removed_server_is_gone_and_one_of_the_file_can_not_be_removed(world: World) -> None:

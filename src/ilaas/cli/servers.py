@@ -76,6 +76,7 @@ def add(
     """Add a server to a model. Prints its id."""
     from ilaas.cli.place import Office, check_organisation, choose, find_place, work
     from ilaas.services.administration import NewServer
+    from ilaas.services.checks import check_not_taken
 
     place = find_place(state_dir, config)
     known = known_models(place)
@@ -99,6 +100,8 @@ def add(
 
     async def job(office: Office) -> str:
         await check_organisation(office, owner, "owner")
+        of_file = [(spec.name, each) for spec in place.settings.models for each in spec.servers]
+        check_not_taken(model, url, id_, of_file)
         return (await office.admin.add_server(new, actor=office.actor)).spec.id
 
     server_id = work(place, job, private_addresses=allow_private)

@@ -18,7 +18,7 @@ from ilaas.core.tenancy import Key, Organisation, Project
 from ilaas.core.values import Engine, RequestClass, RoutingMode
 from ilaas.ports.store import AuditLine, Store, StoredServer
 from ilaas.services.audit_values import as_json, key_json, organisation_json, project_json, server_json
-from ilaas.services.checks import base_url, check_names, checked_token, slug
+from ilaas.services.checks import base_url, check_names, check_not_taken, checked_token, slug
 
 _MIN_HINT_CHARS = len(keys.PREFIX) + 2
 
@@ -215,6 +215,8 @@ class Administration:
             raise InvalidRequest("owner_reserved is 0 or more.", param="owner_reserved")
         url = base_url(new.url)
         await asyncio.to_thread(self._check_url, url)  # it may look the name up, which blocks
+        stored = await self._store.servers()
+        check_not_taken(new.model, url, new.id, [(each.model, each.spec) for each in stored])
         spec = ServerSpec(
             id=new.id or f"{slug(new.site)}-{slug(new.model.rpartition('/')[2])}-{self._entropy(3).hex()}",
             url=url,

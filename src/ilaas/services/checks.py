@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from ilaas.core import keys
-from ilaas.core.errors import InvalidRequest
+from ilaas.core.catalogue import ServerSpec
+from ilaas.core.errors import Conflict, InvalidRequest
 
 _MAX_NAME_CHARS = 255
 _MAX_LINK_CHARS = 2000
@@ -53,6 +55,21 @@ def base_url(url: str) -> str:
     if parts.username is not None or parts.query or parts.fragment:
         raise InvalidRequest("The URL holds no user, query or fragment; give the server's token apart.", param="url")
     return parts._replace(path=parts.path.rstrip("/").removesuffix("/v1").rstrip("/")).geturl()
+
+
+def check_not_taken(model: str, url: str, server_id: str | None, others: Iterable[tuple[str, ServerSpec]]) -> None:
+    """Raises Conflict when a server has that id, or one of the model is at that address: it would be counted twice.
+
+    `others` are servers with the names of their models.
+    """
+    address = base_url(url)
+    for name, other in others:
+        if other.id == server_id:
+            raise Conflict(
+                f"There is a server '{server_id}' already. Choose another id, or remove that one.", param="id"
+            )
+        if name == model and other.url == address:
+            raise Conflict(f"The server '{other.id}' of '{model}' is at this address already.", param="url")
 
 
 def slug(text: str) -> str:

@@ -395,6 +395,8 @@ async def test_an_organisation_adds_drains_and_removes_its_own_servers(world: Ad
     assert (made["url"], made["has_token"], made["from_file"]) == ("https://gpu.example.org", True, False)
     assert "hidden" not in str(made)
     assert made["spot"] is False
+    assert made["served_name"] == "m"  # as on the other servers of the model
+    refused(await world.call("manager", "POST", "/servers", SERVER), 409, "url")
     path = f"/servers/{made['id']}"
     etag = await world.etag("manager", path)
     assert (await world.must("manager", "PATCH", path, {"draining": True}, if_match=etag))["draining"] is True

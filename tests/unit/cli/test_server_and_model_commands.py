@@ -72,6 +72,15 @@ def test_a_server_for_a_model_that_is_not_offered_is_refused(ilaas: Ilaas, confi
     assert "'mistral'" in result.err
 
 
+def test_a_server_of_the_file_is_not_added_again(ilaas: Ilaas, config: Path) -> None:
+    again = ilaas("server", "add", "mistral", "--url", "http://127.0.0.1:1/v1", *ADD[2:], "--config", str(config))
+    named = ilaas("server", "add", "mistral", *ADD, "--id", "lyon-1", "--config", str(config))
+    assert (again.code, named.code) == (1, 1)
+    assert "'lyon-1'" in again.err
+    assert "'lyon-1'" in named.err
+    assert all(server["from_file"] for server in servers(ilaas, config).values())
+
+
 def test_an_address_of_a_private_network_needs_to_be_allowed(ilaas: Ilaas, config: Path) -> None:
     url = ("--url", "http://10.0.0.8:8000")
     refused = ilaas("server", "add", "mistral", *url, *ADD[2:-1], "--config", str(config))

@@ -8,6 +8,7 @@ from ilaas.core.catalogue import ModelSpec, ServerSpec
 from ilaas.core.errors import Conflict, NotFound, Unprocessable
 from ilaas.core.rights import Action, Caller, Place, reach
 from ilaas.services.administration import NewServer
+from ilaas.services.checks import check_not_taken
 from ilaas.services.governance.office import Office
 from ilaas.services.governance.pages import Page, PageRequest
 from ilaas.services.governance.versions import check_match
@@ -43,10 +44,13 @@ class Servers:
         self._office.demand(caller, Action.SERVER_MANAGE, Place(new.owner))
         if new.owner not in (await self._office.store.directory()).organisations:
             raise Unprocessable(f"There is no organisation '{new.owner}'.", param="owner")
-        if new.model not in self._office.catalogue().models:
+        model = self._office.catalogue().models.get(new.model)
+        if model is None:
             raise Unprocessable(f"The catalogue has no model '{new.model[:100]}'.", param="model")
-        if new.id is not None and new.id in await self._all():
-            raise Conflict(f"There is a server '{new.id}' already. Choose another id.", param="id")
+        check_not_taken(new.model, new.url, new.id, (await self._all()).values())
+        if new.served_name is None:  # as the others call it, where they agree
+            names = {server.served_name for server in model.servers}
+            new = replace(new, served_name=names.pop() if len(names) == 1 else None)
         added = await self._office.administration.add_server(new, actor=caller.name)
         return added.model, added.spec
 
