@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from ilaas.cli.options import examples
-from ilaas.core.errors import InvalidRequest
+from ilaas.core.errors import ConfigError, InvalidRequest
 
 app = typer.Typer(
     name="sim",
@@ -73,4 +74,10 @@ def server(
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
     configure_logging(json=False)
-    serve_forever(options)
+    try:
+        serve_forever(options)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ConfigError(
+            f"can't listen on {host}:{port}: {reason}; choose another port, or 0 for a free one"
+        ) from None

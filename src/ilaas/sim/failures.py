@@ -13,7 +13,7 @@ class Fault(StrEnum):
     """One way to fail. The value is its name in a specification."""
 
     REFUSE = "refuse"
-    """Accept the connection and close it at once."""
+    """Accept the connection and close it when a request comes, unless that is for `/sim/…`."""
     CONNECT_REFUSE = "connect_refuse"
     """Stop listening for so many seconds (0: until the failures are exchanged in the process)."""
     UNHEALTHY = "unhealthy"
@@ -166,7 +166,7 @@ class FailureDraw:
         }
 
     def refuses(self) -> bool:
-        """Whether the next connection, or the next request on one that is open, is closed without an answer."""
+        """Whether the connection of the next request is closed without an answer."""
         rules = enumerate(self.failures.rules)
         return any(rule.fault in _AT_CONNECTION and self._strikes(index) for index, rule in rules)
 

@@ -152,16 +152,13 @@ class Connection(asyncio.Protocol):
         self._next: deque[Exchange] = deque()
         self._dripping: deque[int] = deque()
         self._ending: Callable[[], None] | None = None
-        self._used = self._refused = False
+        self._refused = False
         self.drip = False
         self.choked = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a client, or close at once."""
+        """Take a client."""
         self._transport = cast("asyncio.Transport", transport)
-        if self._refuses():
-            self._transport.close()
-            return
         self._all.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the reason changes nothing
@@ -200,9 +197,7 @@ class Connection(asyncio.Protocol):
             self._exchange.on_writable()
 
     def on_message_begin(self) -> None:
-        """A request begins; one on a connection that was taken before may be refused as a new one may."""
-        self._refused = self._used and self._refuses()
-        self._used = True
+        """A request begins."""
         self._request = HttpRequest()
         self._body = []
         self._body_bytes = 0
@@ -216,8 +211,12 @@ class Connection(asyncio.Protocol):
         self._request.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        """Let a client go on that asks before it sends a large body."""
-        if self._request.headers.get("expect", "").lower() == "100-continue":
+        """Refuse the request, or let a client go on that asks before it sends a large body."""
+        # a server that refuses everybody must still be told to stop it
+        self._refused = not self._request.path.startswith("/sim/") and self._refuses()
+        if self._refused:
+            self._transport.close()
+        elif self._request.headers.get("expect", "").lower() == "100-continue":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
@@ -232,7 +231,6 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         if self._refused:
-            self._transport.close()
             return
         request = self._request
         request.method = self._parser.get_method().decode("latin-1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,6 +79,16 @@ def test_a_mistake_is_told_in_one_line_with_exit_code_1(ilaas: Ilaas, arguments:
     assert said in result.err
     assert result.err.startswith("Error: ")
     assert "Traceback" not in result.err
+
+
+def test_a_simulated_server_says_that_its_port_is_taken(ilaas: Ilaas) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = ilaas("sim", "server", "--port", str(port))
+    assert result.code == 1
+    assert result.err == (
+        f"Error: can't listen on 127.0.0.1:{port}: Address already in use; choose another port, or 0 for a free one\n"
+    )
 
 
 def test_an_internal_error_shows_its_trace_only_when_asked(

@@ -78,6 +78,14 @@ async def test_refuse_closes_the_connection_without_an_answer(site):
     assert (await one.http.get("/health")).status_code == 200
 
 
+async def test_a_server_that_refuses_everybody_is_told_to_stop_it(site):
+    one = await site(failures="refuse")
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+        await one.post(chat())
+    assert (await one.http.post("/sim/failures", content="")).status_code == 200
+    assert (await one.post(chat())).status_code == 200
+
+
 async def test_connect_refuse_stops_listening_until_the_failures_are_exchanged(site):
     one = await site()
     assert (await one.http.get("/health")).status_code == 200
