@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ilaas.cli.options import ConfigFile, StateDir, examples
-from ilaas.core.errors import NotFound
+from ilaas.core.errors import InvalidRequest, NotFound
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,6 +34,9 @@ def top(
     from ilaas.cli.place import find_place
 
     urls = [each.rstrip("/") for each in url or ()]
+    for each in urls:
+        if not each.startswith(("http://", "https://")):
+            raise InvalidRequest(f"'{each}' is no address; write it like http://127.0.0.1:9464.", param="url")
     if not urls:
         place = find_place(state_dir, config)
         run = read_run_file(place.state_dir)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, date, datetime, time
+from email.utils import format_datetime
 
 import orjson
 
@@ -45,8 +47,14 @@ def answer_head(kind: bytes, wishes: Wishes, grant: Grant | None) -> bytes:
     if model.lifecycle is Lifecycle.DEPRECATED:
         head += b"deprecation: true\r\n"
         if model.retires_on:
-            head += b"sunset: %b\r\n" % model.retires_on.encode("latin-1", "replace")
+            head += b"sunset: %b\r\n" % _http_date(model.retires_on)
     return head
+
+
+def _http_date(day: str) -> bytes:
+    """The beginning of a day (ISO 8601) as RFC 8594 wants it."""
+    begins = datetime.combine(date.fromisoformat(day), time.min, UTC)
+    return format_datetime(begins, usegmt=True).encode()
 
 
 def error_body(error: IlaasError) -> bytes:

@@ -70,6 +70,7 @@ def test_a_wrong_call_is_told_in_one_line_with_exit_code_2(ilaas: Ilaas, argumen
         (["sim", "server", "--preset", "abacus"], "abacus"),
         (["sim", "server", "--fail", "boredom"], "boredom"),
         (["top"], "No gateway runs"),
+        (["top", "--url", "gw1:9464"], "http://"),
         (["key", "list", "--config", "missing.yaml"], "missing.yaml"),
     ],
 )

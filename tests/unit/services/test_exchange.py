@@ -119,7 +119,7 @@ def test_a_deprecated_model_announces_its_end_in_each_answer() -> None:
     asked = House(model_fields={"lifecycle": Lifecycle.DEPRECATED, "retires_on": "2027-01-01"}).ask()
     asked.call.plain(PLAIN)
     assert asked.writer.headers["deprecation"] == "true"
-    assert asked.writer.headers["sunset"] == "2027-01-01"
+    assert asked.writer.headers["sunset"] == "Fri, 01 Jan 2027 00:00:00 GMT"
 
 
 def test_private_modes_are_refused_to_who_provides_no_server_of_the_model() -> None:
