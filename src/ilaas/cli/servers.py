@@ -76,7 +76,6 @@ def add(
     """Add a server to a model. Prints its id."""
     from ilaas.cli.place import Office, check_organisation, choose, find_place, work
     from ilaas.services.administration import NewServer
-    from ilaas.services.checks import check_not_taken
 
     place = find_place(state_dir, config)
     known = known_models(place)
@@ -100,9 +99,8 @@ def add(
 
     async def job(office: Office) -> str:
         await check_organisation(office, owner, "owner")
-        of_file = [(spec.name, each) for spec in place.settings.models for each in spec.servers]
-        check_not_taken(model, url, id_, of_file)
-        return (await office.admin.add_server(new, actor=office.actor)).spec.id
+        added = await office.admin.add_server(new, place.settings.models, actor=office.actor)
+        return added.spec.id
 
     server_id = work(place, job, private_addresses=allow_private)
     say(f"Added to {model}.")
@@ -120,8 +118,7 @@ def _token(path: Path | None) -> str | None:
 
 def _served_name(place: Place, model: str) -> str | None:
     """What the model is called on its other servers, when they agree."""
-    names = {server.served_name for spec in place.settings.models if spec.name == model for server in spec.servers}
-    return names.pop() if len(names) == 1 else None
+    return next((spec.common_served_name() for spec in place.settings.models if spec.name == model), None)
 
 
 @app.command(epilog=examples("ilaas server drain paris-h200-1"))

@@ -119,6 +119,11 @@ class ModelSpec:
         widest = max((window for window in windows if window), default=0)
         object.__setattr__(self, "widest_window", widest if len(windows) > 1 else 0)
 
+    def common_served_name(self) -> str | None:
+        """What it is called on its servers, where they agree."""
+        names = {server.served_name for server in self.servers}
+        return names.pop() if len(names) == 1 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:

@@ -7,11 +7,11 @@ the portal; gateways see the new revision and reload.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ilaas.core import keys
-from ilaas.core.catalogue import ServerSpec
+from ilaas.core.catalogue import ModelSpec, ServerSpec
 from ilaas.core.errors import Conflict, InvalidRequest, NotFound
 from ilaas.core.quota.limits import Limits
 from ilaas.core.tenancy import Key, Organisation, Project
@@ -204,8 +204,13 @@ class Administration:
 
     # -- servers ------------------------------------------------------------------------------------------------------
 
-    async def add_server(self, new: NewServer, *, actor: str = "operator") -> StoredServer:
-        """Add a server to a model. Raises InvalidRequest for an address not to be called, Conflict for a taken id."""
+    async def add_server(
+        self, new: NewServer, models: Iterable[ModelSpec] = (), *, actor: str = "operator"
+    ) -> StoredServer:
+        """Add a server to a model. `models` are those of the file, whose servers hold their ids and addresses too.
+
+        Raises InvalidRequest for an address not to be called, Conflict for a taken id or address.
+        """
         check_names(model=new.model, site=new.site, owner=new.owner)
         if new.id is not None:
             check_names(id=new.id)
@@ -214,9 +219,10 @@ class Administration:
         if new.owner_reserved < 0:
             raise InvalidRequest("owner_reserved is 0 or more.", param="owner_reserved")
         url = base_url(new.url)
+        of_file = [(model.name, each) for model in models for each in model.servers if each.from_file]
+        stored = [(each.model, each.spec) for each in await self._store.servers()]
+        check_not_taken(new.model, url, new.id, (*of_file, *stored))
         await asyncio.to_thread(self._check_url, url)  # it may look the name up, which blocks
-        stored = await self._store.servers()
-        check_not_taken(new.model, url, new.id, [(each.model, each.spec) for each in stored])
         spec = ServerSpec(
             id=new.id or f"{slug(new.site)}-{slug(new.model.rpartition('/')[2])}-{self._entropy(3).hex()}",
             url=url,

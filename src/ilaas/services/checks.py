@@ -60,15 +60,14 @@ def base_url(url: str) -> str:
 def check_not_taken(model: str, url: str, server_id: str | None, others: Iterable[tuple[str, ServerSpec]]) -> None:
     """Raises Conflict when a server has that id, or one of the model is at that address: it would be counted twice.
 
-    `others` are servers with the names of their models.
+    `url` is a base URL (`base_url`); `others` are servers with the names of their models.
     """
-    address = base_url(url)
     for name, other in others:
         if other.id == server_id:
             raise Conflict(
                 f"There is a server '{server_id}' already. Choose another id, or remove that one.", param="id"
             )
-        if name == model and other.url == address:
+        if name == model and other.url == url:
             raise Conflict(f"The server '{other.id}' of '{model}' is at this address already.", param="url")
 
 

@@ -8,7 +8,6 @@ from ilaas.core.catalogue import ModelSpec, ServerSpec
 from ilaas.core.errors import Conflict, NotFound, Unprocessable
 from ilaas.core.rights import Action, Caller, Place, reach
 from ilaas.services.administration import NewServer
-from ilaas.services.checks import check_not_taken
 from ilaas.services.governance.office import Office
 from ilaas.services.governance.pages import Page, PageRequest
 from ilaas.services.governance.versions import check_match
@@ -47,11 +46,10 @@ class Servers:
         model = self._office.catalogue().models.get(new.model)
         if model is None:
             raise Unprocessable(f"The catalogue has no model '{new.model[:100]}'.", param="model")
-        check_not_taken(new.model, new.url, new.id, (await self._all()).values())
-        if new.served_name is None:  # as the others call it, where they agree
-            names = {server.served_name for server in model.servers}
-            new = replace(new, served_name=names.pop() if len(names) == 1 else None)
-        added = await self._office.administration.add_server(new, actor=caller.name)
+        if new.served_name is None:
+            new = replace(new, served_name=model.common_served_name())
+        models = self._office.catalogue().models.values()
+        added = await self._office.administration.add_server(new, models, actor=caller.name)
         return added.model, added.spec
 
     async def remove(self, caller: Caller, server_id: str) -> None:
