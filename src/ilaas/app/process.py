@@ -112,8 +112,13 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)  # before anybody is told the address; who connects early waits for the accept
     except OSError as error:
         listener.close()
-        raise ConfigError(
-            f"can't listen on {host}:{port}: {error.strerror}; choose another port, or 0 for a free one"
-        ) from None
+        raise cannot_listen(host, port, error) from None
     listener.setblocking(False)
     return listener
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    """What is told of it, in the system's words: a library's own may stand in the error in their place."""
+    known = error.errno is not None and error.errno > 0  # a name that is not found has a negative number
+    reason = os.strerror(error.errno or 0) if known else error.strerror or error
+    return ConfigError(f"can't listen on {host}:{port}: {reason}; choose another port, or 0 for a free one")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
 from ilaas.cli.options import examples
-from ilaas.core.errors import ConfigError, InvalidRequest
+from ilaas.core.errors import InvalidRequest
 
 app = typer.Typer(
     name="sim",
@@ -55,6 +54,7 @@ def server(
     from dataclasses import replace
 
     from ilaas.app.observe import configure_logging
+    from ilaas.app.process import cannot_listen
     from ilaas.sim.params import PRESETS
     from ilaas.sim.server import SimServerOptions, serve_forever
 
@@ -77,7 +77,4 @@ def server(
     try:
         serve_forever(options)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ConfigError(
-            f"can't listen on {host}:{port}: {reason}; choose another port, or 0 for a free one"
-        ) from None
+        raise cannot_listen(host, port, error) from None
