@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, date, datetime, time
 from email.utils import format_datetime
+from functools import lru_cache
 
 import orjson
 
@@ -51,6 +52,7 @@ def answer_head(kind: bytes, wishes: Wishes, grant: Grant | None) -> bytes:
     return head
 
 
+@lru_cache(maxsize=1024)  # one for each deprecated model; else it would be made for each of its answers
 def _http_date(day: str) -> bytes:
     """The beginning of a day (ISO 8601) as RFC 8594 wants it."""
     begins = datetime.combine(date.fromisoformat(day), time.min, UTC)
