@@ -128,8 +128,7 @@ async def office(place: Place, *, private_addresses: bool = False) -> AsyncItera
     try:
         before = await store.revision()
         yield Office(place, store, admin, actor())
-        if await store.revision() != before:
-            await _tell_gateway(place)
+        await _tell_gateway(place, store, before)
     finally:
         await store.close()
 
@@ -177,14 +176,19 @@ def actor() -> str:
 # -- the running gateway -----------------------------------------------------------------------------------------------
 
 
-async def _tell_gateway(place: Place) -> None:
-    """Have the gateway of this folder take a change over before the command ends; others do so within a second."""
+async def _tell_gateway(place: Place, store: Store, before: int) -> None:
+    """Have the gateway of this folder take a change over before the command ends; others do so within a second.
+
+    `before` is the store's revision before the command. What was written is written: nothing here fails the command,
+    which still has a secret to show, and a gateway that is not told reads the store by itself.
+    """
     run = read_run_file(place.state_dir)
     if run is None:
         return
-    async with httpx.AsyncClient(timeout=5.0, trust_env=False) as http:
-        with contextlib.suppress(httpx.HTTPError):  # one that is busy or ending: it reads the store by itself
-            await http.post(f"{ops_url(run)}/follow")
+    with contextlib.suppress(httpx.HTTPError, StoreUnavailable):
+        if await store.revision() != before:
+            async with httpx.AsyncClient(timeout=5.0, trust_env=False) as http:
+                await http.post(f"{ops_url(run)}/follow")
 
 
 def live_state(place: Place) -> dict[str, Any] | None:
