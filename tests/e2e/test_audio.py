@@ -20,7 +20,7 @@ from ilaas.core.catalogue import DispatchPolicy
 from ilaas.http.limits import Limits
 from ilaas.sim.server import SimServerOptions
 from tests.support.federation import Federation, Site, bearer, federation, suppressed
-from tests.support.patience import holds_within
+from tests.support.patience import client_left
 
 SCRIPT = "Bonjour à tous. Voici le cours d'aujourd'hui. Merci."
 
@@ -195,11 +195,7 @@ async def test_a_client_that_leaves_in_mid_answer_stops_the_server(tmp_path: Pat
         async for _ in stream:
             break
         await stream.close()
-
-        async def noticed() -> bool:
-            return sim.journal.notes[-1].result == "client_left"
-
-        assert await holds_within(1.0, noticed)
+        assert await client_left(sim)
         assert sim.journal.notes[-1].phase == "decode"
         await fed.at_rest(1)
         record = (await fed.records(1))[0]

@@ -54,13 +54,12 @@ class Gateway:
         state = (await self.http.get(f"http://127.0.0.1:{self.run_file['ops_port']}/state")).json()
         return {server["id"]: server["state"] for model in state["models"] for server in model["servers"]}
 
-    async def becomes(self, ask: Callable[[], Any], right: Callable[[Any], bool], what: str) -> float:
-        """Ask until the answer is right; returns how long it took."""
+    async def becomes(self, ask: Callable[[], Any], right: Callable[[Any], bool], what: str) -> None:
+        """Ask until the answer is right."""
         begun = time.monotonic()
         while not right(await ask()):
             assert time.monotonic() - begun < 20, what
             await asyncio.sleep(0.02)
-        return time.monotonic() - begun
 
 
 def write_config(path: Path, sims: dict[str, SimServer], more: str = "") -> None:

@@ -21,7 +21,7 @@ from ilaas.sim.params import EngineParams
 from ilaas.sim.server import SimServer, SimServerOptions
 from tests.support.federation import Federation, Site, chat, federation
 from tests.support.listener import Client, post
-from tests.support.patience import PATIENCE_S, holds_within
+from tests.support.patience import PATIENCE_S, client_left
 
 NOTICED_S = 1.0
 """What users are promised."""
@@ -93,15 +93,6 @@ async def test_in_the_queue(tmp_path: Path) -> None:
     assert found[1:] == [(path, stream, "client_left_queue") for path, stream in EVERY]
 
 
-async def noticed(sim: SimServer) -> None:
-    """The server knows within the promised time that its client has left."""
-
-    async def told() -> bool:
-        return last_note(sim).result == "client_left"
-
-    assert await holds_within(NOTICED_S, told)
-
-
 @contextlib.contextmanager
 def unanswering() -> Iterator[str]:
     """The address of a host that takes no more connections, so that one who connects waits."""
@@ -136,7 +127,7 @@ async def test_in_prefill(tmp_path: Path) -> None:
             client = await connect(fed, key, path, stream=stream)
             await sim.journal.until(lambda: sim.serving.running == 1)
             client.close()
-            await noticed(sim)
+            assert await client_left(sim, NOTICED_S)
             assert last_note(sim).phase == "prefill", path
             await fed.at_rest(NOTICED_S)
         found = await outcomes(fed, len(COMPUTING))
@@ -160,7 +151,7 @@ async def test_in_decode(tmp_path: Path, reset: bool) -> None:
                 client.writer.transport.abort()
             else:
                 client.close()
-            await noticed(sim)
+            assert await client_left(sim, NOTICED_S)
             assert last_note(sim).phase == "decode", path
             await fed.at_rest(NOTICED_S)
         found = await outcomes(fed, len(GENERATING))

@@ -109,12 +109,14 @@ class Federation:
 
     async def at_rest(self, within_s: float = PATIENCE_S) -> None:
         """Wait until no request is under way, here or on any server."""
+        gauges: dict[str, int] = {}
 
-        async def holds() -> bool:
-            return not any((await self.gauges()).values())
+        async def found() -> bool:
+            nonlocal gauges
+            gauges = await self.gauges()
+            return not any(gauges.values())
 
-        if not await holds_within(within_s, holds):
-            raise AssertionError(f"still under way after {within_s} s: {await self.gauges()}")
+        assert await holds_within(within_s, found), f"still under way after {within_s} s: {gauges}"
 
     async def until_state(
         self, holds: Callable[[dict[str, Any]], bool], within_s: float = PATIENCE_S

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from ilaas.sim.server import SimServer
+
 PATIENCE_S = 30.0
 """For what is promised no time: long enough that only a fault takes longer."""
 TURN_S = 0.01
@@ -20,3 +22,12 @@ async def holds_within(promised_s: float, holds: Callable[[], Awaitable[bool]]) 
             return True
         await asyncio.sleep(TURN_S)
     return await holds()
+
+
+async def client_left(sim: SimServer, promised_s: float = 1.0) -> bool:
+    """Whether the server learns within the promised time that the client of its newest request has left."""
+
+    async def told() -> bool:
+        return sim.journal.notes[-1].result == "client_left"
+
+    return await holds_within(promised_s, told)
